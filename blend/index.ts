@@ -1,0 +1,1 @@
+export type { RopeScaling, RopeSpec } from './rope.js';

@@ -1,0 +1,103 @@
+/**
+ * The border between the API and what serves it: one completion request in, a stream of events out.
+ *
+ * The API validates HTTP and knows the OpenAI shapes; the service knows tokens, the cache and the engine. Neither
+ * knows the other's words.
+ */
+
+export interface ChatMessage {
+  readonly role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
+  /** Text parts are joined by the API; the model sees one string. */
+  readonly content: string;
+  readonly name?: string;
+}
+
+export type Prompt =
+  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'tokens'; readonly tokens: readonly number[] };
+
+/** How the next token is drawn. Temperature 0 is greedy. All fields are set; the API applies the defaults. */
+export interface SamplingParams {
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 keeps all tokens. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly seed: number | undefined;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** Token id → bias added to its logit, in [-100, 100]. */
+  readonly logitBias: ReadonlyMap<number, number>;
+  /** Number of most likely alternatives to report per token; `undefined` reports no log probabilities. */
+  readonly topLogprobs: number | undefined;
+}
+
+export interface CompletionRequest {
+  readonly id: string;
+  readonly prompt: Prompt;
+  /** Field that error messages blame for the prompt: `messages` or `prompt`. */
+  readonly promptField: 'messages' | 'prompt';
+  /** Isolation: sequences of different namespaces never share KV. Derived from the API key, `''` without one. */
+  readonly namespace: string;
+  readonly n: number;
+  /** `undefined`: up to the end of the context. */
+  readonly maxTokens: number | undefined;
+  readonly stop: readonly string[];
+  readonly sampling: SamplingParams;
+  /** Fires when the client goes away: the service frees everything the request holds. */
+  readonly signal: AbortSignal;
+}
+
+export interface TokenLogprob {
+  readonly token: string;
+  readonly bytes: readonly number[];
+  readonly logprob: number;
+  readonly top: readonly { readonly token: string; readonly bytes: readonly number[]; readonly logprob: number }[];
+}
+
+export type FinishReason = 'stop' | 'length';
+
+/** Prompt tokens by where their KV came from; the parts add up to `promptTokens`. */
+export interface Usage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly cachedTokens: { readonly device: number; readonly host: number };
+  readonly computedTokens: number;
+}
+
+export interface Timings {
+  readonly queueMs: number;
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+  /** From the arrival of the request to its first token. */
+  readonly ttftMs: number;
+}
+
+export type CompletionEvent =
+  /** Text of choice `index`; never ends within a UTF-8 character. `logprobs` are those of the tokens in `text`. */
+  | { readonly type: 'delta'; readonly index: number; readonly text: string; readonly logprobs?: readonly TokenLogprob[] }
+  /** Exactly once for each choice, after its last delta. */
+  | { readonly type: 'finish'; readonly index: number; readonly reason: FinishReason }
+  /** Exactly once, last. */
+  | { readonly type: 'end'; readonly usage: Usage; readonly timings: Timings };
+
+export interface ModelCard {
+  readonly id: string;
+  /** Seconds since the epoch. */
+  readonly created: number;
+  readonly contextTokens: number;
+}
+
+export interface CompletionService {
+  readonly model: ModelCard;
+  /** True when the engine has a live worker and is not shutting down. */
+  ready(): { readonly ready: true } | { readonly ready: false; readonly reason: string };
+  /**
+   * Admits the request and streams its events.
+   *
+   * @throws RadixkvError before the first event for requests that can't be served (`context_length_exceeded`,
+   * `queue_full`, `engine_failed`, …), or later if the engine fails while it runs. Ends silently after an abort.
+   */
+  complete(request: CompletionRequest): AsyncIterable<CompletionEvent>;
+}
