@@ -1,1 +1,3 @@
-export {};
+/** Token prefixes to KV chunk ids. See tree.ts. */
+export { type ChunkId, chunkId } from './chunk.js';
+export { type InsertResult, type Lease, type Match, type RadixStats, RadixTree } from './tree.js';
