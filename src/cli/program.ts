@@ -1,0 +1,85 @@
+/** The commands of `radixkv` and their help. */
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { z } from 'zod';
+import { runDoctor } from './doctor.js';
+import { addOptions, readOptions } from './flags.js';
+import { runImport, runList, runRemove } from './models.js';
+import { runServe } from './serve.js';
+import type { Terminal } from './terminal.js';
+
+/** Throws `CommanderError` instead of ending the process. */
+export function createProgram(terminal: Terminal): Command {
+  const program = new Command('radixkv')
+    .description(
+      'Serves a language model over an OpenAI-compatible API and never computes KV it already has.',
+    )
+    .version(packageVersion())
+    .exitOverride()
+    .configureOutput({
+      outputError: (text, write) =>
+        write(
+          `${text
+            .replace(/^error: /, 'radixkv: ')
+            .replaceAll(/\s*\n\s*/g, ' ')
+            .trim()}\n`,
+        ),
+    });
+
+  addOptions(program.command('serve'))
+    .description('serve a model; gets and imports the default model when it is missing')
+    .action(async (_flags: unknown, command: Command) => runServe(readOptions(command), terminal));
+
+  addModelCommands(program.command('model').description('import, list and remove models'), terminal);
+
+  addOptions(program.command('doctor'))
+    .description('check this machine for serving with these options; say how to fix what is wrong')
+    .option('--json', 'print the result as JSON')
+    .action(async (flags: { json?: boolean }, command: Command) => {
+      const healthy = await runDoctor(readOptions(command), flags.json === true, terminal);
+      if (!healthy) process.exitCode = 1;
+    });
+
+  return program.addHelpText(
+    'after',
+    '\nEvery option can also be set in the environment, see "radixkv serve --help".',
+  );
+}
+
+function addModelCommands(model: Command, terminal: Terminal): void {
+  const places = ['dataDir', 'modelsDir'] as const;
+  addOptions(model.command('import <source>'), [...places, 'weights'])
+    .description('import a model: a .gguf file, a directory in Hugging Face layout, or one from the Hub')
+    .option('--name <name>', 'name to serve it under (default: from the source)')
+    .option('--force', 'import again and replace a model of that name')
+    .addHelpText(
+      'after',
+      `
+Sources:
+  smollm2-135m-instruct                the default model
+  hf:org/name[@revision]               safetensors, or a GGUF file, of a Hub repository
+  hf:org/name/file.gguf[@revision]     one GGUF file of it
+  path/to/file.gguf, path/to/directory
+
+HF_ENDPOINT and HF_TOKEN are honoured. Interrupted downloads go on where they stopped.`,
+    )
+    .action(async (source: string, flags: { name?: string; force?: boolean }, command: Command) =>
+      runImport(source, readOptions(command), { name: flags.name, force: flags.force === true }, terminal),
+    );
+  addOptions(model.command('list'), places)
+    .description('list imported models')
+    .option('--json', 'print the result as JSON')
+    .action(async (flags: { json?: boolean }, command: Command) =>
+      runList(readOptions(command), flags.json === true, terminal),
+    );
+  addOptions(model.command('remove <name>'), places)
+    .description('remove an imported model')
+    .action(async (name: string, _flags: unknown, command: Command) =>
+      runRemove(name, readOptions(command), terminal),
+    );
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
+}

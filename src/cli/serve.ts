@@ -1,0 +1,34 @@
+/** `radixkv serve`: make sure of the model, start, say how to try it, stop on a signal. */
+import type { ServeOptions } from '../config/options.js';
+import { startRadixkv } from '../server.js';
+import { ensureModel, openRegistry } from './models.js';
+import type { Terminal } from './terminal.js';
+
+/** Resolves after a graceful stop. A second signal ends the process at once. */
+export async function runServe(options: ServeOptions, terminal: Terminal): Promise<void> {
+  const model = await ensureModel(openRegistry(options), options, terminal);
+  terminal.note(`starting ${model.name}`);
+  const server = await startRadixkv(options, model.directory);
+  terminal.print(`radixkv serves ${model.name} at ${server.url}`);
+  terminal.print(`Try it:\n${curlLine(server.url, model.name)}`);
+  const signal = await firstSignal();
+  terminal.note(`${signal}: finishing the requests under way; once more to stop at once`);
+  for (const again of ['SIGINT', 'SIGTERM'] as const) process.once(again, () => process.exit(130));
+  await server.close();
+}
+
+/** A shell line that asks the server something. */
+export function curlLine(url: string, model: string): string {
+  const body = { model, messages: [{ role: 'user', content: 'What is a radix tree?' }], max_tokens: 64 };
+  return `curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
+}
+
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((settle) => {
+    const onSignal = (signal: NodeJS.Signals) => {
+      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+      settle(signal);
+    };
+    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  });
+}

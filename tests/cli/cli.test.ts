@@ -1,0 +1,161 @@
+/** The `radixkv` command as a user starts it: output, exit codes, messages. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const PACKAGE = new URL('../../../package.json', import.meta.url);
+const REPORT = z.object({
+  healthy: z.boolean(),
+  checks: z.array(
+    z.object({
+      name: z.string(),
+      status: z.enum(['ok', 'warn', 'fail']),
+      detail: z.string(),
+      fix: z.string().optional(),
+    }),
+  ),
+});
+
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the command with nothing of this machine's environment but what finds programs. */
+function radixkv(args: readonly string[], environment: Record<string, string> = {}): Promise<Outcome> {
+  const env = {
+    PATH: process.env.PATH,
+    HOME: '/nonexistent',
+    HF_ENDPOINT: 'http://127.0.0.1:9',
+    ...environment,
+  };
+  return new Promise((settle) => {
+    execFile(process.execPath, [MAIN, ...args], { env }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : error.code;
+      assert.ok(typeof code === 'number', error?.message);
+      settle({ code, stdout, stderr });
+    });
+  });
+}
+
+async function temporaryDirectory(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'radixkv-cli-'));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** Holds a port on the loopback interface until the test ends. */
+async function occupyPort(t: TestContext): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  t.after(() => server.close());
+  const address = server.address();
+  assert.ok(address !== null && typeof address === 'object');
+  return address.port;
+}
+
+test('help names every command, and the help of serve every option with its variable and default', async () => {
+  const main = await radixkv(['--help']);
+  assert.equal(main.code, 0);
+  for (const command of ['serve', 'model', 'doctor'])
+    assert.match(main.stdout, new RegExp(`^  ${command} `, 'm'));
+  const serve = await radixkv(['serve', '--help']);
+  assert.equal(serve.code, 0);
+  const text = serve.stdout.replaceAll(/\s+/g, ' ');
+  assert.match(text, /--port <number> port to listen on.*\(default: 8080, env: RADIXKV_PORT\)/);
+  assert.match(text, /--device-bytes <size>.*\(default: 1GiB, env: RADIXKV_DEVICE_BYTES\)/);
+});
+
+test('the version is the one of the package', async () => {
+  const { version } = z.object({ version: z.string() }).parse(JSON.parse(await readFile(PACKAGE, 'utf8')));
+  assert.deepEqual(await radixkv(['--version']), { code: 0, stdout: `${version}\n`, stderr: '' });
+});
+
+test('wrong usage ends with code 2 and one line that says what is wrong', async () => {
+  const cases: [string[], Record<string, string>, RegExp][] = [
+    [['serve', '--prot', '1'], {}, /unknown option '--prot' \(Did you mean --port\?\)/],
+    [['serv'], {}, /unknown command 'serv' \(Did you mean serve\?\)/],
+    [['serve', '--port', 'http'], {}, /--port must be a whole number from 0 to 65535, got "http"/],
+    [['serve'], { RADIXKV_HOST_BYTES: '2G' }, /RADIXKV_HOST_BYTES must be a size such as .*, got "2G"/],
+    [['model', 'import'], {}, /missing required argument 'source'/],
+    [['model', 'import', 'hf:x'], {}, /hf:org\/name/],
+    [['model', 'remove', '../x'], {}, /not a model name/],
+    [['doctor', '--threads', '0'], {}, /--threads must be/],
+  ];
+  for (const [args, environment, pattern] of cases) {
+    const { code, stdout, stderr } = await radixkv(args, environment);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, pattern);
+    assert.match(stderr, /^radixkv: [^\n]+\n$/, 'one line');
+    assert.equal(stdout, '');
+  }
+});
+
+test('a flag wins over the environment', async () => {
+  const { code, stderr } = await radixkv(['serve', '--model', 'none', '--port', '1'], {
+    RADIXKV_PORT: 'bad',
+  });
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, /no model "none"/);
+});
+
+test('a failed command ends with code 1 and one line; the stack is shown on demand only', async (t) => {
+  const args = ['model', 'remove', 'tiny', '--data-dir', await temporaryDirectory(t)];
+  const { code, stderr } = await radixkv(args);
+  assert.equal(code, 1);
+  assert.match(stderr, /^radixkv: no model "tiny" in [^\n]+ \(there are none\)[^\n]+\n$/);
+  assert.match((await radixkv(args, { RADIXKV_DEBUG: '1' })).stderr, /\n {4}at /);
+});
+
+test('an empty models directory is listed with the command to fill it, and as an empty JSON list', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const text = await radixkv(['model', 'list', '--data-dir', directory]);
+  assert.match(text.stdout, /no models in .*; import one with: radixkv model import smollm2-135m-instruct/);
+  const json = await radixkv(['model', 'list', '--json'], { RADIXKV_DATA_DIR: directory });
+  assert.deepEqual(JSON.parse(json.stdout), []);
+});
+
+test('doctor reports every check as JSON, with a fix for each that is not ok', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const { code, stdout } = await radixkv(['doctor', '--json', '--port', '0', '--data-dir', directory]);
+  const { healthy, checks } = REPORT.parse(JSON.parse(stdout));
+  assert.deepEqual(
+    checks.map((check) => check.name),
+    ['node', 'onnxruntime', 'port', 'data directory', 'disk', 'memory', 'model'],
+  );
+  for (const check of checks) assert.equal(check.fix === undefined, check.status === 'ok', check.name);
+  const named = (name: string) => checks.find((check) => check.name === name)!;
+  for (const name of ['node', 'onnxruntime', 'port', 'data directory'])
+    assert.equal(named(name).status, 'ok', name);
+  assert.match(named('onnxruntime').detail, /providers: cpu/);
+  assert.equal(code, healthy ? 0 : 1);
+});
+
+test('doctor fails with code 1 and a fix when the port is taken and memory and model are not there', async (t) => {
+  const port = await occupyPort(t);
+  const directory = await temporaryDirectory(t);
+  const args = [
+    'doctor',
+    '--port',
+    String(port),
+    '--data-dir',
+    directory,
+    '--host-bytes',
+    '900TiB',
+    '--model',
+    'tiny',
+  ];
+  const { code, stdout } = await radixkv(args);
+  assert.equal(code, 1);
+  assert.match(stdout, /^fail {2}port +can't listen on 127\.0\.0\.1:\d+ \(EADDRINUSE\)\n +fix: .*--port/m);
+  assert.match(stdout, /^fail {2}memory .*\n +fix: lower --host-bytes/m);
+  assert.match(stdout, /^fail {2}model .*\n +fix: radixkv model import <source> --name tiny/m);
+});
