@@ -64,10 +64,7 @@ async function checkRuntime(): Promise<CheckResult> {
   }
 }
 
-async function checkPort(options: {
-  readonly host: string;
-  readonly port: number;
-}): Promise<CheckResult> {
+async function checkPort(options: { readonly host: string; readonly port: number }): Promise<CheckResult> {
   const { host, port } = options;
   const server = createServer();
   const error = await new Promise<NodeJS.ErrnoException | undefined>((settle) => {
