@@ -1,0 +1,54 @@
+/**
+ * The name of a KV chunk, the same in every process and every tier.
+ *
+ * SHA-256 over five fields, each preceded by its length in bytes (uint32, little-endian):
+ *
+ * | field       | bytes                                                        |
+ * |-------------|--------------------------------------------------------------|
+ * | version     | UTF-8 `radixkv-chunk-1`                                      |
+ * | fingerprint | UTF-8; of weights, weight format, KV layout, RoPE, tokenizer |
+ * | salt        | UTF-8; of the namespace, so that tenants share no key        |
+ * | parent      | the parent's key as 64 hex digits; empty for the first chunk |
+ * | tokens      | int32 little-endian each                                     |
+ *
+ * Equal keys mean equal KV, since the parent's key covers all tokens before. Assumes a little-endian machine.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+
+declare const brand: unique symbol;
+
+/** 64 lowercase hex digits. */
+export type ChunkKey = string & { readonly [brand]: 'ChunkKey' };
+
+const VERSION = Buffer.from('radixkv-chunk-1');
+
+/** The key of the chunk that holds `tokens` after the chunk `parent` (undefined: from position 0). */
+export function chunkKey(chunk: {
+  readonly fingerprint: string;
+  readonly salt: string;
+  readonly parent: ChunkKey | undefined;
+  readonly tokens: Int32Array;
+}): ChunkKey {
+  const { tokens } = chunk;
+  const hash = createHash('sha256');
+  const fields = [
+    VERSION,
+    Buffer.from(chunk.fingerprint),
+    Buffer.from(chunk.salt),
+    Buffer.from(chunk.parent ?? ''),
+    new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength),
+  ];
+  for (const field of fields) {
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(field.byteLength);
+    hash.update(length).update(field);
+  }
+  const key = hash.digest('hex');
+  assert(isChunkKey(key));
+  return key;
+}
+
+function isChunkKey(text: string): text is ChunkKey {
+  return /^[0-9a-f]{64}$/.test(text);
+}

@@ -1,0 +1,122 @@
+/** HostStore: the contract of every tier, then the slots that another thread fills. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
+import { createChecksum, HostStore, slotBytes, slotFloats } from '#storage';
+import { bytesOf, CHUNK_BYTES, chunkStoreContract, key } from './chunk-store.contract.js';
+
+const checksum = await createChecksum();
+
+chunkStoreContract('HostStore', async ({ chunks, onEvict }) => {
+  const capacityBytes = chunks * CHUNK_BYTES;
+  const store = new HostStore({ chunkBytes: CHUNK_BYTES, capacityBytes, checksum, onEvict });
+  return {
+    store,
+    damage: (damaged) => {
+      slotBytes(store.slab, store.lookup(damaged)!.slot)[7]! ^= 0b100;
+    },
+  };
+});
+
+const hostStore = (chunks: number, spareBytes = 0) =>
+  new HostStore({ chunkBytes: CHUNK_BYTES, capacityBytes: chunks * CHUNK_BYTES + spareBytes, checksum });
+
+test('a chunk is found from its commit on, where its bytes were put', async () => {
+  const store = hostStore(2);
+  const slot = store.reserve(key(0))!;
+  slotBytes(store.slab, slot).set(bytesOf(0));
+  assert.equal(store.lookup(key(0)), undefined);
+  assert.equal(await store.has(key(0)), false);
+  assert.equal(store.usedBytes, CHUNK_BYTES);
+  assert(store.commit(key(0), checksum(bytesOf(0))));
+  assert.deepEqual(store.lookup(key(0)), { slot, checksum: checksum(bytesOf(0)) });
+  const into = new Uint8Array(CHUNK_BYTES);
+  assert.equal(await store.read(key(0), into), 'hit');
+  assert.deepEqual(into, bytesOf(0));
+});
+
+test('an aborted chunk leaves no trace, and its slot is given out again', () => {
+  const store = hostStore(1);
+  const slot = store.reserve(key(0));
+  store.abort(key(0));
+  assert.equal(store.usedBytes, 0);
+  assert.equal(store.lookup(key(0)), undefined);
+  assert.equal(store.reserve(key(1)), slot);
+});
+
+test('a reserved slot is not given out and not evicted', () => {
+  const store = hostStore(2);
+  assert.notEqual(store.reserve(key(0)), store.reserve(key(1)));
+  assert.equal(store.reserve(key(2)), undefined);
+});
+
+test('a write gives way to a chunk that is being sealed', async () => {
+  const store = hostStore(2);
+  store.reserve(key(0));
+  assert.equal(await store.write(key(0), bytesOf(0)), 'present');
+});
+
+test('a key is reserved once, and only a reserved key is committed or aborted', () => {
+  const store = hostStore(2);
+  store.reserve(key(0));
+  assert.throws(() => store.reserve(key(0)), { name: 'AssertionError' });
+  store.commit(key(0), 0n);
+  assert.throws(() => store.reserve(key(0)), { name: 'AssertionError' });
+  assert.throws(() => store.commit(key(0), 0n), { name: 'AssertionError' });
+  assert.throws(() => store.abort(key(0)), { name: 'AssertionError' });
+});
+
+test('bytes that are still being read are not written over, even for their own key', () => {
+  const store = hostStore(2);
+  store.reserve(key(0));
+  store.commit(key(0), 0n);
+  store.lease(key(0));
+  store.remove(key(0), 'corrupt');
+  assert.equal(store.reserve(key(0)), undefined);
+  store.release(key(0));
+  assert.notEqual(store.reserve(key(0)), undefined);
+});
+
+test('a chunk sealed after the store was closed is not kept', async () => {
+  const store = hostStore(2);
+  store.reserve(key(0));
+  await store.close();
+  assert.equal(store.reserve(key(1)), undefined);
+  assert.equal(store.commit(key(0), 0n), false);
+  assert.equal(store.usedBytes, 0);
+});
+
+test('closing reports every chunk, children before their parents', async () => {
+  const closed: string[] = [];
+  const capacityBytes = 4 * CHUNK_BYTES;
+  const onEvict = (gone: string, reason: string) => closed.push(`${gone} ${reason}`);
+  const store = new HostStore({ chunkBytes: CHUNK_BYTES, capacityBytes, checksum, onEvict });
+  for (const n of [0, 1, 2]) await store.write(key(n), bytesOf(n));
+  store.touch([key(2), key(1), key(0)]);
+  store.lease(key(0));
+  await store.close();
+  assert.deepEqual(
+    closed,
+    [2, 1, 0].map((n) => `${key(n)} closed`),
+  );
+});
+
+test('capacity that holds no whole chunk is not used', () => {
+  const store = hostStore(1, CHUNK_BYTES - 1);
+  store.reserve(key(0));
+  assert.equal(store.reserve(key(1)), undefined);
+  assert.throws(() => hostStore(0, CHUNK_BYTES - 1), { name: 'AssertionError' });
+});
+
+test('another thread sees the same slots', () => {
+  const store = hostStore(3);
+  store.reserve(key(0));
+  const slot = store.reserve(key(1))!;
+  const { port1, port2 } = new MessageChannel();
+  port1.postMessage(store.slab);
+  const there: typeof store.slab = receiveMessageOnPort(port2)?.message;
+  slotFloats(there, slot).fill(1.5);
+  port1.close();
+  assert.deepEqual([...new Set(slotFloats(store.slab, slot))], [1.5]);
+  assert.deepEqual([...new Set(slotFloats(store.slab, slot - 1))], [0]);
+});
