@@ -1,1 +1,1 @@
-export type { RopeScaling, RopeSpec } from './rope.js';
+export { type RopeScaling, type RopeSpec, ropeFrequencies, rotateKeys } from './rope.js';

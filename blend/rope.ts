@@ -6,6 +6,8 @@
  * no place here: a key rotated by them cannot be moved (B3 would not hold).
  */
 
+import assert from 'node:assert/strict';
+
 export type RopeScaling =
   | { readonly type: 'linear'; readonly factor: number }
   | {
@@ -23,4 +25,75 @@ export interface RopeSpec {
   /** Pairs are `(2i, 2i+1)` when true (GGUF llama), `(i, i + d/2)` when false (Hugging Face, qwen). */
   readonly interleaved: boolean;
   readonly scaling?: RopeScaling;
+}
+
+/**
+ * Inverse frequencies of a rope, `[headDim / 2]` radians per position, highest first, scaling applied.
+ *
+ * Source: RoFormer (Su et al., 2021) §3.4; `linear` is position interpolation; `llama3` divides the frequencies whose
+ * wavelength exceeds the original context and blends between the two wavelength bounds. The references compute in
+ * float32; we keep float64.
+ */
+export function ropeFrequencies(rope: RopeSpec, headDim: number): Float64Array {
+  assert(Number.isInteger(headDim / 2) && headDim > 0, `head width ${headDim} is not even`);
+  return Float64Array.from({ length: headDim / 2 }, (_, i) =>
+    scaledFrequency(rope.theta ** ((-2 * i) / headDim), i, rope.scaling),
+  );
+}
+
+function scaledFrequency(frequency: number, index: number, scaling: RopeScaling | undefined): number {
+  if (scaling === undefined) return frequency;
+  if (scaling.type === 'linear') return frequency / scaling.factor;
+  if (scaling.type === 'llama3') return llama3Frequency(frequency, scaling);
+  const factor = scaling.factors[index];
+  assert(factor !== undefined, `only ${scaling.factors.length} rope factors`);
+  return frequency / factor;
+}
+
+function llama3Frequency(frequency: number, scaling: Extract<RopeScaling, { type: 'llama3' }>): number {
+  const { factor, lowFreqFactor, highFreqFactor, originalContextTokens } = scaling;
+  const turns = (originalContextTokens * frequency) / (2 * Math.PI);
+  if (turns < lowFreqFactor) return frequency / factor;
+  if (turns > highFreqFactor) return frequency;
+  const kept = (turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
+  return (1 - kept) * (frequency / factor) + kept * frequency;
+}
+
+/**
+ * Moves rotated keys by `positions` (which may be negative): a key of position p becomes the key of p + positions.
+ *
+ * Trig and products are float64, rounded once to float32. `shift(a)` then `shift(b)` equals `shift(a + b)` up to
+ * that rounding, `positions: 0` copies bit for bit, and norms are kept (invariant B3). Always shift the stored
+ * original, so that roundings don't add up.
+ * @param keys `[tokens, kvHeads × headDim]` float32 (any number of heads side by side)
+ * @param frequencies of `ropeFrequencies`, `[headDim / 2]`
+ * @param into where to write, as long as `keys`; may be `keys` itself. The default is fresh memory and leaves `keys`
+ * alone.
+ * @returns `into`
+ */
+export function rotateKeys(
+  keys: Float32Array,
+  shift: { readonly positions: number; readonly frequencies: Float64Array; readonly interleaved: boolean },
+  into: Float32Array = new Float32Array(keys.length),
+): Float32Array {
+  const pairs = shift.frequencies.length;
+  const headDim = pairs * 2;
+  assert(keys.length % headDim === 0 && into.length === keys.length, 'keys are not whole heads of one size');
+  if (shift.positions === 0) {
+    if (into !== keys) into.set(keys);
+    return into;
+  }
+  const cos = shift.frequencies.map((frequency) => Math.cos(shift.positions * frequency));
+  const sin = shift.frequencies.map((frequency) => Math.sin(shift.positions * frequency));
+  const step = shift.interleaved ? 2 : 1;
+  const partner = shift.interleaved ? 1 : pairs;
+  for (let head = 0; head < keys.length; head += headDim) {
+    for (let pair = 0, at = head; pair < pairs; pair++, at += step) {
+      const a = keys[at]!;
+      const b = keys[at + partner]!;
+      into[at] = a * cos[pair]! - b * sin[pair]!;
+      into[at + partner] = a * sin[pair]! + b * cos[pair]!;
+    }
+  }
+  return into;
 }
