@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { z } from 'zod';
-import { type ErrorCode, RadixkvError } from '../../src/errors.js';
 import { openGguf } from '../../src/model/gguf/source.js';
 import { readGgufMetadata } from '../../src/model/gguf/tokenizer_metadata.js';
 import type { ModelSpec } from '../../src/model/spec.js';
 import { type GgufFileTensor, type GgufValue, writeGguf } from '../support/gguf_file.js';
 import { goldenJson, goldenPath } from '../support/golden.js';
+import { assertRefused } from '../support/refused.js';
 import { TINY_SPEC, tinyTensors } from '../support/tiny_model.js';
 
 const TENSORS = z.array(z.object({ name: z.string(), shape: z.array(z.number()), sha256: z.string() }));
@@ -61,15 +61,6 @@ async function openTiny(
   const source = await openGguf(path);
   after(() => source.close());
   return source;
-}
-
-function refuses(code: ErrorCode, named: RegExp, open: () => Promise<unknown>): Promise<void> {
-  return assert.rejects(open, (error) => {
-    assert.ok(error instanceof RadixkvError, String(error));
-    assert.equal(error.code, code);
-    assert.match(error.message, named);
-    return true;
-  });
 }
 
 const changed = (name: string, change: Partial<GgufFileTensor>) => (tensors: GgufFileTensor[]) =>
@@ -217,7 +208,7 @@ describe('a GGUF file we cannot run is refused by name:', () => {
     ],
   ];
   for (const [what, named, changes] of cases) {
-    test(what, () => refuses('unsupported_model', named, () => openTiny(changes)));
+    test(what, () => assertRefused('unsupported_model', named, () => openTiny(changes)));
   }
 });
 
@@ -252,12 +243,12 @@ describe('a damaged GGUF file is refused as corrupt:', () => {
     ['a number is missing', /block_count/, { metadata: { 'llama.block_count': 'two' } }],
   ];
   for (const [what, named, changes] of cases) {
-    test(what, () => refuses('corrupt_model', named, () => openTiny(changes)));
+    test(what, () => assertRefused('corrupt_model', named, () => openTiny(changes)));
   }
 
   test('it is something else', () => {
     writeFileSync(path, 'GGML is not GGUF');
-    return refuses('corrupt_model', /not a GGUF file/, () => openGguf(path));
+    return assertRefused('corrupt_model', /not a GGUF file/, () => openGguf(path));
   });
 
   test('it ends anywhere before its end', async () => {
@@ -265,7 +256,7 @@ describe('a damaged GGUF file is refused as corrupt:', () => {
     const { length } = readFileSync(path);
     for (const bytes of [length - 1, length - 4096, 1024, 700, 40, 20, 8, 3]) {
       truncateSync(path, bytes);
-      await refuses('corrupt_model', /model\.gguf/, () => openGguf(path));
+      await assertRefused('corrupt_model', /model\.gguf/, () => openGguf(path));
     }
   });
 });
