@@ -10,38 +10,38 @@ import type { ModelSpec } from './spec.js';
 /** `[rows, cols]` of a matrix, `[n]` of a vector. */
 export type TensorShape = readonly [number] | readonly [number, number];
 
-/** Canonical name → shape, for every tensor of the model. */
-export function requiredTensors(spec: ModelSpec): Map<string, TensorShape> {
-  const { hidden, headDim, intermediate, vocab } = spec;
+/** Canonical name and shape of every tensor of the model, in layer order. */
+export function* requiredTensors(spec: ModelSpec): Generator<readonly [name: string, shape: TensorShape]> {
+  const { hidden, vocab } = spec;
+  yield ['token_embd.weight', [vocab, hidden]];
+  yield ['output_norm.weight', [hidden]];
+  if (!spec.tiedEmbeddings) yield ['output.weight', [vocab, hidden]];
+  const ofLayer = layerTensors(spec);
+  for (let layer = 0; layer < spec.layers; layer++) {
+    for (const [name, shape] of ofLayer) yield [`blk.${layer}.${name}`, shape];
+  }
+}
+
+function layerTensors(spec: ModelSpec): (readonly [name: string, shape: TensorShape])[] {
+  const { hidden, headDim, intermediate } = spec;
   const queryWidth = spec.heads * headDim;
   const keyWidth = spec.kvHeads * headDim;
-  const shapes = new Map<string, TensorShape>([
-    ['token_embd.weight', [vocab, hidden]],
-    ['output_norm.weight', [hidden]],
-  ]);
-  if (!spec.tiedEmbeddings) shapes.set('output.weight', [vocab, hidden]);
-  for (let layer = 0; layer < spec.layers; layer++) {
-    const add = (name: string, shape: TensorShape) => shapes.set(`blk.${layer}.${name}`, shape);
-    add('attn_norm.weight', [hidden]);
-    add('attn_q.weight', [queryWidth, hidden]);
-    add('attn_k.weight', [keyWidth, hidden]);
-    add('attn_v.weight', [keyWidth, hidden]);
-    add('attn_output.weight', [hidden, queryWidth]);
-    add('ffn_norm.weight', [hidden]);
-    add('ffn_gate.weight', [intermediate, hidden]);
-    add('ffn_up.weight', [intermediate, hidden]);
-    add('ffn_down.weight', [hidden, intermediate]);
-    if (spec.qkvBias) {
-      add('attn_q.bias', [queryWidth]);
-      add('attn_k.bias', [keyWidth]);
-      add('attn_v.bias', [keyWidth]);
-    }
-    if (spec.qkNorm) {
-      add('attn_q_norm.weight', [headDim]);
-      add('attn_k_norm.weight', [headDim]);
-    }
+  const tensors: (readonly [string, TensorShape])[] = [
+    ['attn_norm.weight', [hidden]],
+    ['attn_q.weight', [queryWidth, hidden]],
+    ['attn_k.weight', [keyWidth, hidden]],
+    ['attn_v.weight', [keyWidth, hidden]],
+    ['attn_output.weight', [hidden, queryWidth]],
+    ['ffn_norm.weight', [hidden]],
+    ['ffn_gate.weight', [intermediate, hidden]],
+    ['ffn_up.weight', [intermediate, hidden]],
+    ['ffn_down.weight', [hidden, intermediate]],
+  ];
+  if (spec.qkvBias) {
+    tensors.push(['attn_q.bias', [queryWidth]], ['attn_k.bias', [keyWidth]], ['attn_v.bias', [keyWidth]]);
   }
-  return shapes;
+  if (spec.qkNorm) tensors.push(['attn_q_norm.weight', [headDim]], ['attn_k_norm.weight', [headDim]]);
+  return tensors;
 }
 
 /**
@@ -54,8 +54,10 @@ export function checkTensors(
   found: ReadonlyMap<string, readonly number[]>,
   path: string,
 ): void {
-  const required = requiredTensors(spec);
-  for (const [name, shape] of required) {
+  const required = new Set<string>();
+  // Stops at the first that is missing, so a damaged layer count costs nothing.
+  for (const [name, shape] of requiredTensors(spec)) {
+    required.add(name);
     const actual = found.get(name);
     if (!actual) throw new RadixkvError('corrupt_model', `${path}: tensor ${name} is missing`);
     if (actual.join() !== shape.join()) {

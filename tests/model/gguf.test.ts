@@ -212,6 +212,20 @@ describe('a GGUF file we cannot run is refused by name:', () => {
   }
 });
 
+describe('a GGUF file of another version is refused by name:', () => {
+  for (const [what, version] of [
+    ['one', Uint8Array.of(1, 0, 0, 0)],
+    ['three, big-endian', Uint8Array.of(0, 0, 0, 3)],
+  ] as const) {
+    test(what, () => {
+      const bytes = readFileSync(goldenPath('tiny_llama.gguf'));
+      bytes.set(version, 4);
+      writeFileSync(path, bytes);
+      return assertRefused('unsupported_model', /version/, () => openGguf(path));
+    });
+  }
+});
+
 describe('a damaged GGUF file is refused as corrupt:', () => {
   const cases: readonly (readonly [string, RegExp, Parameters<typeof openTiny>[0]])[] = [
     [
@@ -249,6 +263,17 @@ describe('a damaged GGUF file is refused as corrupt:', () => {
   test('it is something else', () => {
     writeFileSync(path, 'GGML is not GGUF');
     return assertRefused('corrupt_model', /not a GGUF file/, () => openGguf(path));
+  });
+
+  test('its counts are more than it could hold, or layers more than it has', async () => {
+    for (const at of [8, 16]) {
+      const bytes = readFileSync(goldenPath('tiny_llama.gguf'));
+      bytes.writeUInt32LE(9_000_000, at);
+      writeFileSync(path, bytes);
+      await assertRefused('corrupt_model', /can't be in/, () => openGguf(path));
+    }
+    const metadata = { 'llama.block_count': { uint32: 0xffff_ffff } };
+    await assertRefused('corrupt_model', /blk\.2\..* missing/, () => openTiny({ metadata }));
   });
 
   test('it ends anywhere before its end', async () => {

@@ -7,8 +7,15 @@
 import { open, stat } from 'node:fs/promises';
 import { type GGUFParseOutput, gguf } from '@huggingface/gguf';
 import { RadixkvError } from '../../errors.js';
+import { readExactly } from '../read.js';
 import { Metadata } from './metadata.js';
 import { type TensorType, tensorType } from './tensor_types.js';
+
+/** Magic, u32 version, u64 tensor count, u64 value count. */
+const PREAMBLE_BYTES = 24;
+/** An empty name, one dimension, type and offset; an empty key, type and one byte. */
+const TENSOR_INFO_BYTES_MIN = 32;
+const VALUE_BYTES_MIN = 13;
 
 export interface GgufTensor {
   readonly name: string;
@@ -29,14 +36,13 @@ export interface GgufHeader {
 
 /**
  * Reads and checks a file's header.
- * @throws RadixkvError `corrupt_model` (not a GGUF file, truncated, impossible) or `unsupported_model` (big-endian,
- * split over files, a tensor type or rank we do not read).
+ * @throws RadixkvError `corrupt_model` (not a GGUF file, truncated, impossible) or `unsupported_model` (an old
+ * version, big-endian, split over files, a tensor type or rank we do not read).
  */
 export async function readGgufHeader(path: string): Promise<GgufHeader> {
   const { size } = await stat(path);
-  const parsed = await parse(path);
+  const parsed = await parse(path, size);
   const metadata = new Metadata(new Map(Object.entries(parsed.metadata)), path);
-  if (!parsed.littleEndian) throw new RadixkvError('unsupported_model', `${path}: big-endian GGUF`);
   if ((metadata.optionalNumber('split.count') ?? 1) > 1) {
     throw new RadixkvError('unsupported_model', `${path}: a GGUF model split over several files`);
   }
@@ -55,22 +61,43 @@ export async function readGgufHeader(path: string): Promise<GgufHeader> {
   return { metadata, tensors: byName };
 }
 
-async function parse(path: string): Promise<GGUFParseOutput> {
-  // The parser's own message for a short or foreign file is a RangeError; look at the magic first.
-  const file = await open(path);
-  try {
-    const magic = Buffer.alloc(4);
-    await file.read(magic, 0, 4, 0);
-    if (magic.toString('latin1') !== 'GGUF')
-      throw new RadixkvError('corrupt_model', `${path}: not a GGUF file`);
-  } finally {
-    await file.close();
-  }
+async function parse(path: string, size: number): Promise<GGUFParseOutput> {
+  await checkPreamble(path, size);
   try {
     return await gguf(path, { allowLocalFile: true });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new RadixkvError('corrupt_model', `${path}: unreadable GGUF header (${reason})`, { cause });
+  }
+}
+
+/** Magic, version, and counts that fit the file; the parser would spend minutes on counts that do not. */
+async function checkPreamble(path: string, size: number): Promise<void> {
+  const file = await open(path);
+  try {
+    const bytes = Buffer.from(
+      await readExactly(file, { start: 0, bytes: Math.min(size, PREAMBLE_BYTES), path }),
+    );
+    if (bytes.toString('latin1', 0, 4) !== 'GGUF' || bytes.length < PREAMBLE_BYTES) {
+      throw new RadixkvError('corrupt_model', `${path}: not a GGUF file`);
+    }
+    const version = bytes.readUInt32LE(4);
+    if (version !== 2 && version !== 3) {
+      throw new RadixkvError(
+        'unsupported_model',
+        `${path}: GGUF version ${version} (or big-endian) is not supported`,
+      );
+    }
+    const tensors = Number(bytes.readBigUInt64LE(8));
+    const values = Number(bytes.readBigUInt64LE(16));
+    if (tensors * TENSOR_INFO_BYTES_MIN + values * VALUE_BYTES_MIN > size) {
+      throw new RadixkvError(
+        'corrupt_model',
+        `${path}: ${tensors} tensors and ${values} values can't be in ${size} bytes`,
+      );
+    }
+  } finally {
+    await file.close();
   }
 }
 
