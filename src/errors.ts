@@ -14,6 +14,7 @@ interface ErrorEntry {
 export const ERRORS = {
   invalid_value: { status: 400, type: 'invalid_request_error', retryable: false },
   invalid_json: { status: 400, type: 'invalid_request_error', retryable: false },
+  malformed_request: { status: 400, type: 'invalid_request_error', retryable: false },
   unsupported_field: { status: 400, type: 'invalid_request_error', retryable: false },
   context_length_exceeded: { status: 400, type: 'invalid_request_error', retryable: false },
   model_not_found: { status: 404, type: 'invalid_request_error', retryable: false },

@@ -20,6 +20,7 @@ export type Prompt =
 /** How the next token is drawn. Temperature 0 is greedy. All fields are set; the API applies the defaults. */
 export interface SamplingParams {
   readonly temperature: number;
+  /** In [0, 1]; the most likely token is always kept, so 0 keeps it alone. */
   readonly topP: number;
   /** 0 keeps all tokens. */
   readonly topK: number;
@@ -53,7 +54,11 @@ export interface TokenLogprob {
   readonly token: string;
   readonly bytes: readonly number[];
   readonly logprob: number;
-  readonly top: readonly { readonly token: string; readonly bytes: readonly number[]; readonly logprob: number }[];
+  readonly top: readonly {
+    readonly token: string;
+    readonly bytes: readonly number[];
+    readonly logprob: number;
+  }[];
 }
 
 export type FinishReason = 'stop' | 'length';
@@ -76,7 +81,12 @@ export interface Timings {
 
 export type CompletionEvent =
   /** Text of choice `index`; never ends within a UTF-8 character. `logprobs` are those of the tokens in `text`. */
-  | { readonly type: 'delta'; readonly index: number; readonly text: string; readonly logprobs?: readonly TokenLogprob[] }
+  | {
+      readonly type: 'delta';
+      readonly index: number;
+      readonly text: string;
+      readonly logprobs?: readonly TokenLogprob[];
+    }
   /** Exactly once for each choice, after its last delta. */
   | { readonly type: 'finish'; readonly index: number; readonly reason: FinishReason }
   /** Exactly once, last. */
@@ -87,6 +97,8 @@ export interface ModelCard {
   /** Seconds since the epoch. */
   readonly created: number;
   readonly contextTokens: number;
+  /** Short text that changes whenever equal requests may give other answers: weights, format, engine. */
+  readonly fingerprint?: string;
 }
 
 export interface CompletionService {
@@ -97,7 +109,8 @@ export interface CompletionService {
    * Admits the request and streams its events.
    *
    * @throws RadixkvError before the first event for requests that can't be served (`context_length_exceeded`,
-   * `queue_full`, `engine_failed`, …), or later if the engine fails while it runs. Ends silently after an abort.
+   * `queue_full`, `engine_failed`, …), or later if the engine fails while it runs. After an abort it
+   * yields nothing more but, optionally, one `end` with what had been used until then, and ends without an error.
    */
   complete(request: CompletionRequest): AsyncIterable<CompletionEvent>;
 }

@@ -1,0 +1,74 @@
+/**
+ * The HTTP API as a value: routes, hardening, errors. It listens nowhere; server.ts does.
+ *
+ * Every response carries `x-request-id`, and every error is JSON in OpenAI's shape.
+ */
+import express, { type Express, type RequestHandler } from 'express';
+import helmet from 'helmet';
+import type { Logger } from 'pino';
+import { RadixkvError } from '../errors.js';
+import type { CompletionService } from '../serving/completion.js';
+import type { Statistics } from '../serving/statistics.js';
+import { createBodyReader } from './body.js';
+import { createChatDialect } from './chat-dialect.js';
+import { completionRoute } from './completion-route.js';
+import { respondWithError } from './error-response.js';
+import { cacheStats, live, metrics, modelById, modelList, readiness } from './info-routes.js';
+import { DEFAULT_LIMITS, type Limits } from './limits.js';
+import { requestId } from './request-id.js';
+import { requestLog } from './request-log.js';
+import { createTextDialect } from './text-dialect.js';
+
+export interface AppParts {
+  readonly service: CompletionService;
+  readonly statistics: Statistics;
+  /** Absent: nothing is logged. */
+  readonly logger?: Logger;
+  readonly limits?: Partial<Limits>;
+}
+
+/** Headers for an API on plain http: nothing that would send a browser to https. */
+function hardening(): RequestHandler {
+  return helmet({
+    strictTransportSecurity: false,
+    contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
+  });
+}
+
+function refuseMethod(allowed: string): RequestHandler {
+  return (req, res) => {
+    res.setHeader('allow', allowed);
+    throw new RadixkvError('method_not_allowed', `${req.method} is not allowed here; use ${allowed}.`);
+  };
+}
+
+const refusePath: RequestHandler = (req) => {
+  throw new RadixkvError('not_found', `There is no ${req.method} ${req.path}.`);
+};
+
+export function createApp({ service, statistics, logger, limits: overrides }: AppParts): Express {
+  const limits = { ...DEFAULT_LIMITS, ...overrides };
+  const readBody = createBodyReader(limits);
+  const app = express();
+  app.disable('x-powered-by').disable('etag').set('query parser', 'simple');
+  app.use(requestId);
+  if (logger !== undefined) app.use(requestLog(logger));
+  app.use(hardening());
+
+  for (const dialect of [createChatDialect(limits), createTextDialect(limits)]) {
+    app
+      .route(dialect.endpoint === 'completions' ? '/v1/completions' : '/v1/chat/completions')
+      .post(completionRoute({ dialect, service, statistics, readBody }))
+      .all(refuseMethod('POST'));
+  }
+  app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
+  app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));
+  app.route('/v1/cache/stats').get(cacheStats(statistics)).all(refuseMethod('GET'));
+  app.route('/health/live').get(live).all(refuseMethod('GET'));
+  app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
+  app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
+
+  app.use(refusePath);
+  app.use(respondWithError);
+  return app;
+}

@@ -1,0 +1,125 @@
+/** The body of `POST /v1/chat/completions`, and its translation into the words of the service. */
+import { z } from 'zod';
+import type { ChatMessage } from '../serving/completion.js';
+import type { Parsed } from './dialect.js';
+import {
+  defaulted,
+  list,
+  optional,
+  refuseStreamOptionsAlone,
+  samplingOf,
+  sharedFields,
+  text,
+  unsupported,
+} from './fields.js';
+import type { Limits } from './limits.js';
+import { validate } from './validate.js';
+
+const textPart = z.strictObject({
+  type: z.custom<'text'>((value) => value === 'text', {
+    error: "is not supported, other than 'text'",
+    params: { code: 'unsupported_field' },
+  }),
+  text,
+});
+
+function message(limits: Limits) {
+  return z.strictObject({
+    role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
+    content: z
+      .preprocess(
+        (value) => (typeof value === 'string' ? [{ type: 'text', text: value }] : value),
+        z
+          .custom((value) => Array.isArray(value), 'must be a string or an array of text parts')
+          .pipe(list(textPart, limits.partsMax)),
+      )
+      .describe('A string, or text parts, which are joined by line feeds.'),
+    name: optional(text.min(1).max(256)).describe('Passed to the chat template.'),
+    tool_call_id: optional(z.string()).describe('Accepted and without effect.'),
+    tool_calls: unsupported([]),
+    function_call: unsupported(),
+    refusal: unsupported(),
+    audio: unsupported(),
+    annotations: unsupported([]),
+  });
+}
+
+/** The schema of a chat completion request. Fields named with `unsupported` are refused by their name. */
+export function chatSchema(limits: Limits) {
+  return z
+    .strictObject({
+      ...sharedFields(limits),
+      messages: list(message(limits), limits.messagesMax)
+        .refine((messages) => messages.length > 0, 'must not be empty')
+        .describe('The conversation so far, oldest first.'),
+      max_completion_tokens: optional(z.int().min(1)).describe(
+        'Tokens to generate at most, for each choice; absent, up to the end of the context.',
+      ),
+      max_tokens: optional(z.int().min(1)).describe('Older name of `max_completion_tokens`.'),
+      logprobs: defaulted(z.boolean(), false).describe('Report the log probability of each token.'),
+      top_logprobs: optional(z.int().min(0).max(20)).describe(
+        'Number of likeliest alternatives per token. Only with `logprobs`.',
+      ),
+      audio: unsupported(),
+      function_call: unsupported('none'),
+      functions: unsupported([]),
+      metadata: unsupported({}),
+      modalities: unsupported(['text']),
+      moderation: unsupported(),
+      parallel_tool_calls: unsupported(true, false),
+      prediction: unsupported(),
+      prompt_cache_key: unsupported(),
+      prompt_cache_retention: unsupported(),
+      reasoning_effort: unsupported('none'),
+      response_format: unsupported({ type: 'text' }),
+      safety_identifier: unsupported(),
+      service_tier: unsupported('auto', 'default'),
+      store: unsupported(false),
+      tool_choice: unsupported('none', 'auto'),
+      tools: unsupported([]),
+      verbosity: unsupported('medium'),
+      web_search_options: unsupported(),
+    })
+    .superRefine((body, context) => {
+      refuseStreamOptionsAlone(body, context);
+      if (
+        body.max_tokens !== undefined &&
+        body.max_completion_tokens !== undefined &&
+        body.max_tokens !== body.max_completion_tokens
+      ) {
+        context.addIssue({
+          code: 'custom',
+          path: ['max_completion_tokens'],
+          message: 'contradicts max_tokens: give only one of them',
+        });
+      }
+      if (body.top_logprobs !== undefined && !body.logprobs) {
+        context.addIssue({ code: 'custom', path: ['top_logprobs'], message: 'needs logprobs: true' });
+      }
+    });
+}
+
+/** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
+export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown): Parsed {
+  const body = validate(schema, input);
+  const messages = body.messages.map(
+    ({ role, content, name }): ChatMessage => ({
+      role,
+      content: content.map((part) => part.text).join('\n'),
+      ...(name === undefined ? {} : { name }),
+    }),
+  );
+  return {
+    model: body.model,
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    work: {
+      prompt: { kind: 'chat', messages },
+      promptField: 'messages',
+      n: body.n,
+      maxTokens: body.max_completion_tokens ?? body.max_tokens,
+      stop: body.stop ?? [],
+      sampling: samplingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : undefined),
+    },
+  };
+}

@@ -1,0 +1,25 @@
+/** What the API accepts at most, so that no single body can hold the event loop or the memory. */
+
+export interface Limits {
+  /** Of the request body, after decompression. */
+  readonly bodyBytesMax: number;
+  /** Lists, objects and further items of the JSON body. A prompt of token ids needs one for each. */
+  readonly jsonValuesMax: number;
+  /** Choices (`n`) of one request. */
+  readonly choicesMax: number;
+  readonly messagesMax: number;
+  /** Text parts of one message. */
+  readonly partsMax: number;
+  readonly stopStringsMax: number;
+  readonly logitBiasMax: number;
+}
+
+export const DEFAULT_LIMITS: Limits = {
+  bodyBytesMax: 8 * 1024 * 1024,
+  jsonValuesMax: 262_144,
+  choicesMax: 16,
+  messagesMax: 4096,
+  partsMax: 4096,
+  stopStringsMax: 16,
+  logitBiasMax: 1024,
+};

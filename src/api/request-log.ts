@@ -1,0 +1,36 @@
+/**
+ * One log line a request. It is built from a list of what may be said (method, path, status, request id, error), so
+ * prompts, answers, query strings and credentials can't get in.
+ */
+import type { RequestHandler } from 'express';
+import type { Logger } from 'pino';
+import { pinoHttp } from 'pino-http';
+
+interface LoggedError extends Error {
+  readonly code?: unknown;
+}
+
+function errorFields({ name, code, message, stack, cause }: LoggedError): object {
+  return { name, code, message, stack, ...(cause instanceof Error ? { cause: errorFields(cause) } : {}) };
+}
+
+/** Logs each request to `logger` when its response ended: `info`, 4xx `warn`, 5xx and broken streams `error`. */
+export function requestLog(logger: Logger): RequestHandler {
+  return pinoHttp({
+    logger,
+    wrapSerializers: false,
+    customLogLevel: (_req, res, error) => {
+      if (error !== undefined || res.err !== undefined || res.statusCode >= 500) return 'error';
+      return res.statusCode >= 400 ? 'warn' : 'info';
+    },
+    serializers: {
+      req: ({ id, method, url }: { id: unknown; method: string; url: string }) => ({
+        id,
+        method,
+        path: url.split('?')[0],
+      }),
+      res: ({ statusCode }: { statusCode: number }) => ({ status: statusCode }),
+      err: errorFields,
+    },
+  });
+}

@@ -1,0 +1,61 @@
+/** The listening server, and how it stops. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Express } from 'express';
+
+export interface ServerOptions {
+  readonly app: Express;
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** How long answers in progress may go on after `close()`. */
+  readonly shutdownTimeoutMs: number;
+  /** Called first by `close()`: the service refuses new requests from now on. */
+  readonly onShutdown?: () => void;
+}
+
+export interface RunningServer {
+  readonly url: string;
+  /**
+   * Stops accepting, lets answers in progress end until the timeout, then cuts them (their requests are aborted).
+   * Resolves when no connection is left. Idempotent.
+   */
+  close(): Promise<void>;
+}
+
+/** Listens, or rejects with the system's error (`EADDRINUSE`, `EACCES`, …). */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { app, host, port, shutdownTimeoutMs, onShutdown } = options;
+  const server = createServer();
+  let closed: Promise<void> | undefined;
+
+  // A kept-alive connection becomes idle only after its answer, which may be after close() looked for idle ones.
+  server.on('request', (_req, res) => {
+    if (closed !== undefined) res.setHeader('connection', 'close');
+    res.once('close', () => {
+      if (closed !== undefined) setImmediate(() => server.closeIdleConnections());
+    });
+  });
+  server.on('request', app);
+
+  const stop = async () => {
+    onShutdown?.();
+    const timer = setTimeout(() => server.closeAllConnections(), shutdownTimeoutMs);
+    const ended = once(server, 'close');
+    server.close();
+    server.closeIdleConnections();
+    await ended;
+    clearTimeout(timer);
+  };
+
+  server.listen(port, host);
+  await once(server, 'listening');
+  const address = server.address();
+  assert(typeof address === 'object' && address !== null, 'the server listens on a port');
+  const hostname = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+  return {
+    url: `http://${hostname}:${address.port}`,
+    close: () => (closed ??= stop()),
+  };
+}

@@ -1,0 +1,40 @@
+/**
+ * Server-sent events by hand: one `data:` line an event.
+ *
+ * A slow reader slows the writer: each send waits until the socket has room or is gone. Nothing is written to a
+ * response whose connection is gone.
+ */
+import type { ServerResponse } from 'node:http';
+
+/** Sends the headers; from now on an error can only be an event. */
+export function openEventStream(res: ServerResponse): void {
+  res.writeHead(200, {
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache, no-transform',
+    'x-accel-buffering': 'no',
+  });
+  res.flushHeaders();
+}
+
+function drainOrClose(res: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      res.off('drain', done);
+      res.off('close', done);
+      resolve();
+    };
+    res.on('drain', done);
+    res.on('close', done);
+  });
+}
+
+/** Sends one event and waits for room for the next. */
+export async function sendEvent(res: ServerResponse, event: object): Promise<void> {
+  if (res.destroyed) return;
+  if (!res.write(`data: ${JSON.stringify(event)}\n\n`)) await drainOrClose(res);
+}
+
+/** Ends the stream with a last event, given as its data. */
+export function endEventStream(res: ServerResponse, data: string): void {
+  if (!res.destroyed) res.end(`data: ${data}\n\n`);
+}

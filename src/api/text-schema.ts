@@ -1,0 +1,81 @@
+/** The body of `POST /v1/completions`, and its translation into the words of the service. */
+import { z } from 'zod';
+import type { Prompt } from '../serving/completion.js';
+import type { Parsed } from './dialect.js';
+import {
+  defaulted,
+  optional,
+  refuseStreamOptionsAlone,
+  samplingOf,
+  sharedFields,
+  text,
+  unsupported,
+} from './fields.js';
+import type { Limits } from './limits.js';
+import { validate } from './validate.js';
+
+/** What the original endpoint generates when the request does not say. */
+const DEFAULT_MAX_TOKENS = 16;
+
+function isTokens(value: unknown): value is number[] {
+  return (
+    Array.isArray(value) &&
+    value.length > 0 &&
+    value.every((token) => Number.isInteger(token) && token >= 0 && token < 2 ** 31)
+  );
+}
+
+/** A string, its tokens, or a list with one of these. */
+const prompt = z.unknown().transform((value, context): Prompt => {
+  const refuse = (message: string, code = 'invalid_value') => {
+    context.issues.push({ code: 'custom', message, params: { code }, input: value });
+    return z.NEVER;
+  };
+  const isList = Array.isArray(value) && (typeof value[0] === 'string' || Array.isArray(value[0]));
+  if (isList && value.length > 1)
+    return refuse('is not supported with more than one prompt', 'unsupported_field');
+  const single: unknown = isList ? value[0] : value;
+  if (isTokens(single)) return { kind: 'tokens', tokens: single };
+  if (typeof single !== 'string' || single === '') {
+    return refuse('must be a string or an array of token ids, and not empty');
+  }
+  const wellFormed = text.safeParse(single);
+  return wellFormed.success ? { kind: 'text', text: single } : refuse('must be well-formed Unicode');
+});
+
+/** The schema of a text completion request. Fields named with `unsupported` are refused by their name. */
+export function textSchema(limits: Limits) {
+  return z
+    .strictObject({
+      ...sharedFields(limits),
+      prompt: prompt.describe('A string or an array of token ids.'),
+      max_tokens: defaulted(z.int().min(1), DEFAULT_MAX_TOKENS).describe(
+        'Tokens to generate at most, for each choice.',
+      ),
+      logprobs: optional(z.int().min(0).max(5)).describe(
+        'Number of likeliest alternatives to report per token.',
+      ),
+      best_of: unsupported(1),
+      echo: unsupported(false),
+      suffix: unsupported(''),
+    })
+    .superRefine(refuseStreamOptionsAlone);
+}
+
+/** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
+export function parseText(schema: ReturnType<typeof textSchema>, input: unknown): Parsed {
+  const body = validate(schema, input);
+  return {
+    model: body.model,
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    work: {
+      prompt: body.prompt,
+      promptField: 'prompt',
+      n: body.n,
+      maxTokens: body.max_tokens,
+      stop: body.stop ?? [],
+      sampling: samplingOf(body, body.logprobs),
+    },
+  };
+}

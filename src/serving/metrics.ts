@@ -1,0 +1,118 @@
+/**
+ * Statistics in Prometheus' words. Counters and gauges are copied from `Statistics` at scrape time, so that each fact
+ * has one counter; only the histograms live here. Uses its own registry, not the process-wide one.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { ENDPOINTS, OUTCOMES, type RequestRecord, type Statistics } from './statistics.js';
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const TPOT_SECONDS = [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1];
+
+export interface Metrics {
+  readonly contentType: string;
+  /** The exposition text of this moment. */
+  scrape(): Promise<string>;
+}
+
+function observeTimings(statistics: Statistics, registers: Registry[]): void {
+  const histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram({ name: `radixkv_${name}`, help, buckets, registers });
+  const ttft = histogram('ttft_seconds', 'Time from the arrival of a request to its first token.', SECONDS);
+  const tpot = histogram('tpot_seconds', 'Time per output token after the first of a choice.', TPOT_SECONDS);
+  const queue = histogram('queue_seconds', 'Time that a request waited before its prefill.', SECONDS);
+  const prefill = histogram('prefill_seconds', 'Time to prefill a prompt.', SECONDS);
+  statistics.events.on('record', ({ report }: RequestRecord) => {
+    if (report === undefined || report.usage.completionTokens === 0) return;
+    const { usage, timings, choices } = report;
+    ttft.observe(timings.ttftMs / 1000);
+    queue.observe(timings.queueMs / 1000);
+    prefill.observe(timings.prefillMs / 1000);
+    const decodedPerChoice = (usage.completionTokens - choices) / choices;
+    if (decodedPerChoice > 0) tpot.observe(timings.decodeMs / 1000 / decodedPerChoice);
+  });
+}
+
+/** Returns what copies the counters of `statistics` into the registry. */
+function counters(statistics: Statistics, registers: Registry[]): () => void {
+  const requests = new Counter({
+    name: 'radixkv_requests_total',
+    help: 'Requests by how they ended.',
+    labelNames: ['endpoint', 'outcome'],
+    registers,
+  });
+  const prompt = new Counter({
+    name: 'radixkv_prompt_tokens_total',
+    help: 'Prompt tokens by where their KV came from.',
+    labelNames: ['source'],
+    registers,
+  });
+  const completion = new Counter({
+    name: 'radixkv_completion_tokens_total',
+    help: 'Generated tokens.',
+    registers,
+  });
+  const evictions = new Counter({
+    name: 'radixkv_evictions_total',
+    help: 'KV chunks evicted.',
+    labelNames: ['tier', 'reason'],
+    registers,
+  });
+  return () => {
+    for (const counter of [requests, prompt, completion, evictions]) counter.reset();
+    for (const endpoint of ENDPOINTS) {
+      for (const outcome of OUTCOMES)
+        requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
+    }
+    const { tokens } = statistics;
+    for (const source of ['device', 'host', 'computed'] as const) prompt.inc({ source }, tokens[source]);
+    completion.inc(tokens.completion);
+    for (const { tier, reason, count } of statistics.gauges().evictions ?? []) {
+      evictions.inc({ tier, reason }, count);
+    }
+  };
+}
+
+function setOrRemove(target: Gauge, value: number | undefined, labels: Record<string, string> = {}): void {
+  if (value === undefined) target.remove(labels);
+  else target.set(labels, value);
+}
+
+/** Returns what copies the present state into the registry; an unknown value has no sample. */
+function gauges(statistics: Statistics, registers: Registry[]): () => void {
+  const gauge = (name: string, help: string, labelNames: string[] = []) =>
+    new Gauge({ name: `radixkv_${name}`, help, labelNames, registers });
+  const bytes = gauge('tier_bytes', 'Bytes of KV on a tier.', ['tier']);
+  const capacity = gauge('tier_capacity_bytes', 'Bytes of KV that a tier may hold.', ['tier']);
+  const active = gauge('active_sequences', 'Sequences that prefill or decode.');
+  const queued = gauge('queued_requests', 'Requests that wait for their prefill.');
+  const nodes = gauge('radix_nodes', 'Nodes of the radix trees.');
+  const chunks = gauge('cached_chunks', 'KV chunks that the radix trees name.');
+  return () => {
+    const reading = statistics.gauges();
+    for (const tier of ['device', 'host'] as const) {
+      setOrRemove(bytes, reading.tiers[tier]?.bytes, { tier });
+      setOrRemove(capacity, reading.tiers[tier]?.capacityBytes, { tier });
+    }
+    setOrRemove(active, reading.activeSequences);
+    setOrRemove(queued, reading.queuedRequests);
+    setOrRemove(nodes, reading.radixNodes);
+    setOrRemove(chunks, reading.cachedChunks);
+  };
+}
+
+/** Registers all metrics, those of the process included. */
+export function createMetrics(statistics: Statistics): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  observeTimings(statistics, [registry]);
+  const copyCounters = counters(statistics, [registry]);
+  const copyGauges = gauges(statistics, [registry]);
+  return {
+    contentType: registry.contentType,
+    scrape: () => {
+      copyCounters();
+      copyGauges();
+      return registry.metrics();
+    },
+  };
+}

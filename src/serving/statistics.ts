@@ -1,0 +1,104 @@
+/**
+ * What was served since the start: the one place where requests and tokens are counted.
+ *
+ * Invariants: a request is counted once, at its end; prompt tokens = device + host + computed, as the service reports
+ * them. Requests that end without a report (refused, failed, some aborted) count no tokens. What the tiers and the
+ * tree hold is not counted here but read through a port when someone asks.
+ */
+import { EventEmitter } from 'node:events';
+import type { Timings, Usage } from './completion.js';
+
+export type Endpoint = 'chat.completions' | 'completions';
+
+/** `refused`: a 4xx answer, 429 included. `failed`: a 5xx answer, or an error after the stream began. */
+export type Outcome = 'completed' | 'aborted' | 'failed' | 'refused';
+
+export const OUTCOMES: readonly Outcome[] = ['completed', 'aborted', 'failed', 'refused'];
+export const ENDPOINTS: readonly Endpoint[] = ['chat.completions', 'completions'];
+
+/** One request at its end. `report` is what the service said in its `end` event, if it came to that. */
+export interface RequestRecord {
+  readonly endpoint: Endpoint;
+  readonly outcome: Outcome;
+  readonly report?: { readonly usage: Usage; readonly timings: Timings; readonly choices: number };
+}
+
+export interface TierReading {
+  readonly bytes: number;
+  readonly capacityBytes: number;
+  readonly chunks: number;
+}
+
+/** The present state of cache and scheduler; a field that can't be known is left out. */
+export interface GaugeReading {
+  readonly tiers: { readonly device?: TierReading; readonly host?: TierReading };
+  readonly radixNodes?: number;
+  /** KV chunks that the tree names, on any tier. */
+  readonly cachedChunks?: number;
+  /** Sequences that prefill or decode. */
+  readonly activeSequences?: number;
+  readonly queuedRequests?: number;
+  /** Evictions since the start, by tier and reason. */
+  readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
+}
+
+export interface TokenTotals {
+  readonly prompt: number;
+  readonly device: number;
+  readonly host: number;
+  readonly computed: number;
+  readonly completion: number;
+}
+
+export class Statistics {
+  readonly since: Date;
+  /** Emits `record` with each `RequestRecord` after it is counted. */
+  readonly events = new EventEmitter<{ record: [RequestRecord] }>();
+  readonly #gauges: () => GaugeReading;
+  readonly #requests = new Map<string, number>();
+  readonly #tokens = { prompt: 0, device: 0, host: 0, computed: 0, completion: 0 };
+
+  /** `gauges` is called for every reading; it must be cheap and not throw. */
+  constructor({ gauges, now = () => new Date() }: { gauges: () => GaugeReading; now?: () => Date }) {
+    this.#gauges = gauges;
+    this.since = now();
+  }
+
+  /** Counts a request. Call it once per request, at its end. */
+  record(request: RequestRecord): void {
+    const key = `${request.endpoint} ${request.outcome}`;
+    this.#requests.set(key, (this.#requests.get(key) ?? 0) + 1);
+    if (request.report !== undefined) {
+      const { usage } = request.report;
+      this.#tokens.prompt += usage.promptTokens;
+      this.#tokens.device += usage.cachedTokens.device;
+      this.#tokens.host += usage.cachedTokens.host;
+      this.#tokens.computed += usage.computedTokens;
+      this.#tokens.completion += usage.completionTokens;
+    }
+    this.events.emit('record', request);
+  }
+
+  requests(endpoint: Endpoint, outcome: Outcome): number {
+    return this.#requests.get(`${endpoint} ${outcome}`) ?? 0;
+  }
+
+  /** Over all endpoints. */
+  requestsWith(outcome: Outcome): number {
+    return ENDPOINTS.reduce((sum, endpoint) => sum + this.requests(endpoint, outcome), 0);
+  }
+
+  get tokens(): TokenTotals {
+    return { ...this.#tokens };
+  }
+
+  /** Share of prompt tokens whose KV was reused; `undefined` while there are no prompt tokens. */
+  get hitRate(): number | undefined {
+    const { prompt, device, host } = this.#tokens;
+    return prompt === 0 ? undefined : (device + host) / prompt;
+  }
+
+  gauges(): GaugeReading {
+    return this.#gauges();
+  }
+}

@@ -1,0 +1,271 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import supertest from 'supertest';
+import { fakeApp } from '../support/fake-app.js';
+
+const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'Hello there' }] };
+const TEXT = { model: 'fake/model-1', prompt: 'Hello there' };
+
+type Row = [body: object, code: string, param: string | null];
+
+const CHAT_REFUSALS: Row[] = [
+  [{ model: undefined }, 'invalid_value', 'model'],
+  [{ model: null }, 'invalid_value', 'model'],
+  [{ model: 'other' }, 'model_not_found', 'model'],
+  [{ messages: undefined }, 'invalid_value', 'messages'],
+  [{ messages: [] }, 'invalid_value', 'messages'],
+  [{ messages: 'Hello' }, 'invalid_value', 'messages'],
+  [
+    { messages: Array.from({ length: 11 }, () => ({ role: 'user', content: 'x' })) },
+    'invalid_value',
+    'messages',
+  ],
+  [{ messages: [{ role: 'wizard', content: 'x' }] }, 'invalid_value', 'messages[0].role'],
+  [{ messages: [{ role: 'user' }] }, 'invalid_value', 'messages[0].content'],
+  [{ messages: [{ role: 'assistant', content: null }] }, 'invalid_value', 'messages[0].content'],
+  [{ messages: [{ role: 'user', content: 'a\ud800b' }] }, 'invalid_value', 'messages[0].content[0].text'],
+  [{ messages: [{ role: 'user', content: 'x', mood: 1 }] }, 'unsupported_field', 'messages[0].mood'],
+  [
+    { messages: [{ role: 'assistant', content: 'x', tool_calls: [{}] }] },
+    'unsupported_field',
+    'messages[0].tool_calls',
+  ],
+  [
+    { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
+    'unsupported_field',
+    'messages[0].content[0].type',
+  ],
+  [{ max_tokens: -1 }, 'invalid_value', 'max_tokens'],
+  [{ max_tokens: 0 }, 'invalid_value', 'max_tokens'],
+  [{ max_tokens: 1.5 }, 'invalid_value', 'max_tokens'],
+  [{ max_tokens: 3, max_completion_tokens: 4 }, 'invalid_value', 'max_completion_tokens'],
+  [{ temperature: 2.1 }, 'invalid_value', 'temperature'],
+  [{ temperature: '1' }, 'invalid_value', 'temperature'],
+  [{ top_p: 1.1 }, 'invalid_value', 'top_p'],
+  [{ top_k: -1 }, 'invalid_value', 'top_k'],
+  [{ min_p: -0.1 }, 'invalid_value', 'min_p'],
+  [{ seed: 0.5 }, 'invalid_value', 'seed'],
+  [{ n: 17 }, 'invalid_value', 'n'],
+  [{ n: 0 }, 'invalid_value', 'n'],
+  [{ stop: '' }, 'invalid_value', 'stop[0]'],
+  [{ stop: Array(17).fill('x') }, 'invalid_value', 'stop'],
+  [{ stop: [1] }, 'invalid_value', 'stop[0]'],
+  [{ stop: 5 }, 'invalid_value', 'stop'],
+  [{ presence_penalty: 3 }, 'invalid_value', 'presence_penalty'],
+  [{ frequency_penalty: -3 }, 'invalid_value', 'frequency_penalty'],
+  [{ logit_bias: { 5: 101 } }, 'invalid_value', 'logit_bias.5'],
+  [{ logit_bias: { five: 1 } }, 'invalid_value', 'logit_bias'],
+  [{ logit_bias: [1] }, 'invalid_value', 'logit_bias'],
+  [{ logprobs: 1 }, 'invalid_value', 'logprobs'],
+  [{ top_logprobs: 2 }, 'invalid_value', 'top_logprobs'],
+  [{ logprobs: true, top_logprobs: 21 }, 'invalid_value', 'top_logprobs'],
+  [{ stream_options: { include_usage: true } }, 'invalid_value', 'stream_options'],
+  [{ stream: true, stream_options: { other: 1 } }, 'unsupported_field', 'stream_options.other'],
+  [{ tools: [{ type: 'function' }] }, 'unsupported_field', 'tools'],
+  [{ functions: [{}] }, 'unsupported_field', 'functions'],
+  [{ response_format: { type: 'json_object' } }, 'unsupported_field', 'response_format'],
+  [{ modalities: ['text', 'audio'] }, 'unsupported_field', 'modalities'],
+  [{ audio: {} }, 'unsupported_field', 'audio'],
+  [{ store: true }, 'unsupported_field', 'store'],
+  [{ metadata: { a: 'b' } }, 'unsupported_field', 'metadata'],
+  [{ wibble: 1 }, 'unsupported_field', 'wibble'],
+];
+
+const TEXT_REFUSALS: Row[] = [
+  [{ prompt: undefined }, 'invalid_value', 'prompt'],
+  [{ prompt: null }, 'invalid_value', 'prompt'],
+  [{ prompt: '' }, 'invalid_value', 'prompt'],
+  [{ prompt: [] }, 'invalid_value', 'prompt'],
+  [{ prompt: [[]] }, 'invalid_value', 'prompt'],
+  [{ prompt: [-1] }, 'invalid_value', 'prompt'],
+  [{ prompt: [1, 'x'] }, 'invalid_value', 'prompt'],
+  [{ prompt: 'a\udc00' }, 'invalid_value', 'prompt'],
+  [{ prompt: ['a', 'b'] }, 'unsupported_field', 'prompt'],
+  [{ prompt: [[1], [2]] }, 'unsupported_field', 'prompt'],
+  [{ logprobs: 6 }, 'invalid_value', 'logprobs'],
+  [{ logprobs: true }, 'invalid_value', 'logprobs'],
+  [{ echo: true }, 'unsupported_field', 'echo'],
+  [{ best_of: 2 }, 'unsupported_field', 'best_of'],
+  [{ suffix: 'end' }, 'unsupported_field', 'suffix'],
+  [{ messages: [] }, 'unsupported_field', 'messages'],
+];
+
+function refuses(path: string, valid: object, rows: readonly Row[]) {
+  const { app, service } = fakeApp({ limits: { messagesMax: 10 } });
+  for (const [change, code, param] of rows) {
+    test(`${path} refuses ${JSON.stringify(change).slice(0, 80)} as ${code} of ${param}`, async () => {
+      const { status, body } = await supertest(app)
+        .post(path)
+        .send({ ...valid, ...change });
+      assert.deepEqual(
+        { status, code: body.error.code, param: body.error.param, type: body.error.type },
+        { status: code === 'model_not_found' ? 404 : 400, code, param, type: 'invalid_request_error' },
+      );
+      assert.match(body.error.message, /\w{3}/);
+      assert.equal(service.requests.length, 0);
+    });
+  }
+}
+
+suite('bad fields', () => {
+  refuses('/v1/chat/completions', CHAT, CHAT_REFUSALS);
+  refuses('/v1/completions', TEXT, TEXT_REFUSALS);
+});
+
+test('a chat request reaches the service in its own words', async () => {
+  const { app, service } = fakeApp();
+  await supertest(app)
+    .post('/v1/chat/completions')
+    .send({
+      model: 'fake/model-1',
+      messages: [
+        { role: 'developer', content: 'Be brief.' },
+        {
+          role: 'user',
+          name: 'ann',
+          content: [
+            { type: 'text', text: 'one' },
+            { type: 'text', text: 'two' },
+          ],
+        },
+      ],
+      max_tokens: 7,
+      max_completion_tokens: 7,
+      temperature: 0.5,
+      top_p: 0.9,
+      top_k: 40,
+      min_p: 0.05,
+      seed: 3,
+      stop: 'x',
+      n: 2,
+      logprobs: true,
+      top_logprobs: 4,
+      presence_penalty: 1,
+      frequency_penalty: -1,
+      logit_bias: { 12: -100 },
+      user: 'someone',
+    })
+    .expect(200);
+  const { id, signal, ...rest } = service.requests[0]!;
+  assert.match(id, /^chatcmpl-/);
+  assert.equal(signal.aborted, false);
+  assert.deepEqual(rest, {
+    prompt: {
+      kind: 'chat',
+      messages: [
+        { role: 'developer', content: 'Be brief.' },
+        { role: 'user', name: 'ann', content: 'one\ntwo' },
+      ],
+    },
+    promptField: 'messages',
+    namespace: '',
+    n: 2,
+    maxTokens: 7,
+    stop: ['x'],
+    sampling: {
+      temperature: 0.5,
+      topP: 0.9,
+      topK: 40,
+      minP: 0.05,
+      seed: 3,
+      presencePenalty: 1,
+      frequencyPenalty: -1,
+      logitBias: new Map([[12, -100]]),
+      topLogprobs: 4,
+    },
+  });
+});
+
+const OPTIONAL =
+  `max_tokens max_completion_tokens temperature top_p top_k min_p seed stop n logprobs top_logprobs
+presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio`.replaceAll(
+    '\n',
+    ' ',
+  );
+
+test('null and absent optional fields mean the same defaults', async () => {
+  const { app, service } = fakeApp();
+  const nulls = Object.fromEntries(OPTIONAL.split(' ').map((field) => [field, null]));
+  const message = { role: 'user', content: 'Hello there', name: null, tool_calls: null };
+  await supertest(app).post('/v1/chat/completions').send(CHAT).expect(200);
+  await supertest(app)
+    .post('/v1/chat/completions')
+    .send({ ...CHAT, ...nulls, messages: [message] })
+    .expect(200);
+  const [absent, present] = service.requests.map((request) => ({ ...request, id: '', signal: undefined }));
+  assert.deepEqual(present, absent);
+  assert.deepEqual(absent!.sampling, {
+    temperature: 1,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    seed: undefined,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    logitBias: new Map(),
+    topLogprobs: undefined,
+  });
+  assert.equal(absent!.maxTokens, undefined);
+});
+
+test('fields that ask for nothing are accepted', async () => {
+  const { app } = fakeApp();
+  const harmless = {
+    tools: [],
+    tool_choice: 'auto',
+    response_format: { type: 'text' },
+    store: false,
+    metadata: {},
+    modalities: ['text'],
+    parallel_tool_calls: true,
+  };
+  await supertest(app)
+    .post('/v1/chat/completions')
+    .send({ ...CHAT, ...harmless })
+    .expect(200);
+});
+
+test('a message that a client got from the API can be sent back as it is', async () => {
+  const { app } = fakeApp();
+  const first = await supertest(app).post('/v1/chat/completions').send(CHAT).expect(200);
+  const messages = [...CHAT.messages, first.body.choices[0].message, { role: 'user', content: 'And then?' }];
+  await supertest(app)
+    .post('/v1/chat/completions')
+    .send({ ...CHAT, messages })
+    .expect(200);
+});
+
+test('a prompt may be text, tokens, or a list with one of them, and defaults to 16 tokens', async () => {
+  const { app, service } = fakeApp();
+  for (const prompt of ['Hi', ['Hi'], [1, 2], [[1, 2]]]) {
+    await supertest(app).post('/v1/completions').send({ model: 'fake/model-1', prompt }).expect(200);
+  }
+  assert.deepEqual(
+    service.requests.map(({ prompt }) => prompt),
+    [
+      { kind: 'text', text: 'Hi' },
+      { kind: 'text', text: 'Hi' },
+      { kind: 'tokens', tokens: [1, 2] },
+      { kind: 'tokens', tokens: [1, 2] },
+    ],
+  );
+  assert.deepEqual(
+    service.requests.map(({ maxTokens }) => maxTokens),
+    [16, 16, 16, 16],
+  );
+});
+
+test('each API key has its own namespace, and no request carries the key itself', async () => {
+  const { app, service } = fakeApp();
+  for (const authorization of ['Bearer key-one', 'bearer  key-one', 'Bearer key-two', 'Bearer ']) {
+    await supertest(app).post('/v1/chat/completions').set({ authorization }).send(CHAT).expect(200);
+  }
+  await supertest(app).post('/v1/chat/completions').send(CHAT).expect(200);
+  const [one, again, two, empty, none] = service.requests.map(({ namespace }) => namespace);
+  assert.match(one!, /^[0-9a-f]{64}$/);
+  assert.match(two!, /^[0-9a-f]{64}$/);
+  assert.equal(again, one);
+  assert.notEqual(two, one);
+  assert.deepEqual([empty, none], ['', '']);
+  assert.doesNotMatch(JSON.stringify(service.requests), /key-one/);
+});
