@@ -1,7 +1,7 @@
 /**
  * Reads a JSON request body, whatever the client sends.
  *
- * The bytes are bounded, and so is the number of JSON values: eight megabytes of text parse in milliseconds, but of
+ * The bytes are bounded, and so are the numbers of JSON values and fields: eight megabytes of text parse in milliseconds, but of
  * `[[[[` or `"a":1,` in seconds, in which the event loop would serve nobody.
  */
 import express, { type Request, type Response } from 'express';
@@ -18,12 +18,14 @@ export type BodyReader = (req: Request, res: Response) => Promise<unknown>;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const COLON = 0x3a;
 /** Each value but the first of its list or object follows a comma; each list or object opens once: `,` `[` `{`. */
 const BEGINS_VALUE = new Set([0x2c, 0x5b, 0x7b]);
 
-/** Whether the JSON text has more than `max` lists, objects and further items. One pass, no allocation. */
-function hasMoreValues(json: Uint8Array, max: number): boolean {
+/** Why the JSON text is too much work to parse, if it is. One pass, no allocation. */
+function excess(json: Uint8Array, { jsonValuesMax, jsonFieldsMax }: Limits): string | undefined {
   let values = 0;
+  let fields = 0;
   let inString = false;
   for (let at = 0; at < json.length; at++) {
     const byte = json[at]!;
@@ -31,16 +33,16 @@ function hasMoreValues(json: Uint8Array, max: number): boolean {
       if (byte === BACKSLASH) at++;
       else if (byte === QUOTE) inString = false;
     } else if (byte === QUOTE) inString = true;
-    else if (BEGINS_VALUE.has(byte) && ++values > max) return true;
+    else if (byte === COLON && ++fields > jsonFieldsMax) return `more than ${jsonFieldsMax} fields`;
+    else if (BEGINS_VALUE.has(byte) && ++values > jsonValuesMax) return `more than ${jsonValuesMax} values`;
   }
-  return false;
+  return undefined;
 }
 
-function parse(json: Buffer, valuesMax: number): unknown {
+function parse(json: Buffer, limits: Limits): unknown {
   if (json.length === 0) throw new RadixkvError('invalid_json', 'The request body is empty.');
-  if (hasMoreValues(json, valuesMax)) {
-    throw new RadixkvError('body_too_large', `The request body has more than ${valuesMax} values.`);
-  }
+  const tooMuch = excess(json, limits);
+  if (tooMuch !== undefined) throw new RadixkvError('body_too_large', `The request body has ${tooMuch}.`);
   try {
     return JSON.parse(json.toString('utf8'));
   } catch {
@@ -55,8 +57,8 @@ function isUtf8Json(req: Request): boolean {
   return /^(utf-?8|us-ascii)$/i.test(charset);
 }
 
-export function createBodyReader({ bodyBytesMax, jsonValuesMax }: Limits): BodyReader {
-  const readBytes = express.raw({ limit: bodyBytesMax, type: () => true });
+export function createBodyReader(limits: Limits): BodyReader {
+  const readBytes = express.raw({ limit: limits.bodyBytesMax, type: () => true });
   return async (req, res) => {
     if (!isUtf8Json(req)) {
       throw new RadixkvError(
@@ -70,6 +72,6 @@ export function createBodyReader({ bodyBytesMax, jsonValuesMax }: Limits): BodyR
         else reject(error);
       });
     });
-    return parse(Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0), jsonValuesMax);
+    return parse(Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0), limits);
   };
 }

@@ -5,6 +5,8 @@ export interface Limits {
   readonly bodyBytesMax: number;
   /** Lists, objects and further items of the JSON body. A prompt of token ids needs one for each. */
   readonly jsonValuesMax: number;
+  /** Fields of all objects of the JSON body. */
+  readonly jsonFieldsMax: number;
   /** Choices (`n`) of one request. */
   readonly choicesMax: number;
   readonly messagesMax: number;
@@ -17,6 +19,7 @@ export interface Limits {
 export const DEFAULT_LIMITS: Limits = {
   bodyBytesMax: 8 * 1024 * 1024,
   jsonValuesMax: 262_144,
+  jsonFieldsMax: 32_768,
   choicesMax: 16,
   messagesMax: 4096,
   partsMax: 4096,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Express } from 'express';
 
 export interface ServerOptions {
@@ -30,11 +31,18 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const server = createServer();
   let closed: Promise<void> | undefined;
 
-  // A kept-alive connection becomes idle only after its answer, which may be after close() looked for idle ones.
-  server.on('request', (_req, res) => {
+  // Node's own closeIdleConnections() spares connections that have not sent a request yet.
+  const idle = new Set<Socket>();
+  server.on('connection', (socket) => {
+    idle.add(socket);
+    socket.once('close', () => idle.delete(socket));
+  });
+  server.on('request', ({ socket }, res) => {
+    idle.delete(socket);
     if (closed !== undefined) res.setHeader('connection', 'close');
     res.once('close', () => {
-      if (closed !== undefined) setImmediate(() => server.closeIdleConnections());
+      if (closed !== undefined) socket.end();
+      else if (!socket.destroyed) idle.add(socket);
     });
   });
   server.on('request', app);
@@ -44,7 +52,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const timer = setTimeout(() => server.closeAllConnections(), shutdownTimeoutMs);
     const ended = once(server, 'close');
     server.close();
-    server.closeIdleConnections();
+    for (const socket of idle) socket.destroy();
     await ended;
     clearTimeout(timer);
   };

@@ -88,15 +88,17 @@ test('bodies that are not small JSON in a known encoding are refused for what th
   }
 });
 
-test('a body may be as long as its limit in text, but not in values', async () => {
-  const { app } = fakeApp({ limits: { jsonValuesMax: 10 } });
-  const text = { ...CHAT, user: '[{",\\'.repeat(1000) };
+test('a body may be as long as its limit in text, but not in values or fields', async () => {
+  const { app } = fakeApp({ limits: { jsonValuesMax: 10, jsonFieldsMax: 8 } });
+  const text = { ...CHAT, user: '[{:",\\'.repeat(1000) };
   await supertest(app).post('/v1/chat/completions').send(text).expect(200);
-  const { body } = await supertest(app)
-    .post('/v1/completions')
-    .send({ model: 'fake/model-1', prompt: Array(11).fill(1) })
-    .expect(413);
-  assert.equal(body.error.code, 'body_too_large');
+  for (const excess of [{ prompt: Array(11).fill(1) }, { a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1 }]) {
+    const { body } = await supertest(app)
+      .post('/v1/completions')
+      .send({ model: 'fake/model-1', ...excess })
+      .expect(413);
+    assert.equal(body.error.code, 'body_too_large');
+  }
 });
 
 test('a sane x-request-id is echoed, any other is replaced, and errors have one too', async () => {
