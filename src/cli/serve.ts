@@ -5,16 +5,21 @@ import { ensureModel, openRegistry } from './models.js';
 import type { Terminal } from './terminal.js';
 
 /** Resolves after a graceful stop. A second signal ends the process at once. */
-export async function runServe(options: ServeOptions, terminal: Terminal): Promise<void> {
+export async function runServe(
+  options: ServeOptions,
+  terminal: Terminal,
+  start: typeof startRadixkv = startRadixkv,
+): Promise<void> {
   const model = await ensureModel(openRegistry(options), options, terminal);
   terminal.note(`starting ${model.name}`);
-  const server = await startRadixkv(options, model.directory);
+  const server = await start(options, model.directory);
   terminal.print(`radixkv serves ${model.name} at ${server.url}`);
   terminal.print(`Try it:\n${curlLine(server.url, model.name)}`);
   const signal = await firstSignal();
   terminal.note(`${signal}: finishing the requests under way; once more to stop at once`);
-  for (const again of ['SIGINT', 'SIGTERM'] as const) process.once(again, () => process.exit(130));
+  process.once('SIGINT', exitAtOnce).once('SIGTERM', exitAtOnce);
   await server.close();
+  process.off('SIGINT', exitAtOnce).off('SIGTERM', exitAtOnce);
 }
 
 /** A shell line that asks the server something. */
@@ -31,4 +36,8 @@ function firstSignal(): Promise<NodeJS.Signals> {
     };
     process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   });
+}
+
+function exitAtOnce(): never {
+  process.exit(130);
 }

@@ -64,7 +64,9 @@ function barView(stream: NodeJS.WritableStream): ProgressView {
   return {
     begin(progress) {
       const format = '{phase} [{bar}] {percentage}% {amount}';
-      bar = new cliProgress.SingleBar({ format, stream, barsize: 24 }, cliProgress.Presets.rect);
+      // Line wrapping stays on: turned off, it would stay off after Ctrl-C.
+      const options = { format, stream, barsize: 24, linewrap: true };
+      bar = new cliProgress.SingleBar(options, cliProgress.Presets.rect);
       bar.start(Math.max(progress.total, 1), progress.done, {
         phase: progress.phase,
         amount: amount(progress),

@@ -1,19 +1,14 @@
 /** When `serve` imports its model, and when it takes the one that is there. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { z } from 'zod';
 import { ensureModel } from '../../src/cli/models.js';
-import { curlLine } from '../../src/cli/serve.js';
 import type { Terminal } from '../../src/cli/terminal.js';
 import { parseServeOptions, type ServeOptions, type WeightsOption } from '../../src/config/options.js';
 import { RadixkvError } from '../../src/errors.js';
 import { ModelRegistry } from '../../src/model/registry.js';
-
-const BODY = z.object({ model: z.string(), messages: z.array(z.object({ role: z.string() })) });
 
 interface Setup {
   readonly registry: ModelRegistry;
@@ -99,13 +94,4 @@ test('a model that is not there is refused with the names of those that are', as
     );
     return true;
   });
-});
-
-test('the printed curl line is one shell command that posts valid JSON', () => {
-  const line = curlLine('http://127.0.0.1:8080', 'tiny');
-  const script = `curl() { for argument in "$@"; do printf '%s\\n' "$argument"; done; }; ${line}`;
-  const output = execFileSync('sh', ['-c', script], { encoding: 'utf8' }).trimEnd().split('\n');
-  assert.ok(output.includes('http://127.0.0.1:8080/v1/chat/completions'));
-  assert.ok(output.includes('content-type: application/json'));
-  assert.equal(BODY.parse(JSON.parse(output.at(-1)!)).model, 'tiny');
 });

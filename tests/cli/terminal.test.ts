@@ -75,5 +75,6 @@ test('on a terminal progress is a bar that ends full and on a line of its own', 
   terminal.progress({ phase: 'download a', done: 0, total: 2 * MIB, unit: 'bytes' });
   terminal.progress({ phase: 'download a', done: 2 * MIB, total: 2 * MIB, unit: 'bytes' });
   terminal.note('next');
+  assert.ok(!err.text().includes('[?7l'), 'line wrapping is never turned off, so Ctrl-C leaves it on');
   assert.match(err.text(), /download a \[■+\] 100% 2 MiB of 2 MiB[^\n]*\nnext\n$/);
 });
