@@ -20,12 +20,15 @@ export interface ServedFile {
 
 /**
  * What happens to one request instead of the right answer; faults are used up in order. `dropAfter` sends so many
- * bytes and breaks the connection when the client has `stored` them.
+ * bytes and breaks the connection when the client has `stored` them; `endAfter` sends so many and no length, as if
+ * they were all; `wrong-range` resumes at another byte.
  */
 type Fault =
   | { readonly status: number; readonly retryAfter?: number }
   | { readonly dropAfter: number }
-  | 'ignore-range';
+  | { readonly endAfter: number }
+  | 'ignore-range'
+  | 'wrong-range';
 
 interface Held {
   readonly dropAt: number;
@@ -115,7 +118,7 @@ function sendList(
   files: Readonly<Record<string, ServedFile>>,
   fault: Fault | undefined,
 ): void {
-  if (fault !== undefined && fault !== 'ignore-range' && 'status' in fault) {
+  if (typeof fault === 'object' && 'status' in fault) {
     response.writeHead(fault.status, { 'retry-after': String(fault.retryAfter ?? '') }).end();
     return;
   }
@@ -140,18 +143,22 @@ function sendFile(
     response.writeHead(404).end();
     return;
   }
-  if (fault !== undefined && fault !== 'ignore-range' && 'status' in fault) {
+  if (typeof fault === 'object' && 'status' in fault) {
     response.writeHead(fault.status).end();
     return;
   }
   const total = file.bytes.length;
   const range = fault === 'ignore-range' ? undefined : /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
-  const start = Number(range?.[1] ?? 0);
+  const start = fault === 'wrong-range' ? 1 : Number(range?.[1] ?? 0);
   if (range != null && start >= total) {
     response.writeHead(416, { 'content-range': `bytes */${total}` }).end();
     return;
   }
   const body = file.bytes.subarray(start);
+  if (typeof fault === 'object' && 'endAfter' in fault) {
+    response.writeHead(200).end(body.subarray(0, fault.endAfter));
+    return;
+  }
   const partial = range != null && { 'content-range': `bytes ${start}-${total - 1}/${total}` };
   response.writeHead(range == null ? 200 : 206, { 'content-length': body.length, ...partial });
   if (typeof fault !== 'object') response.end(body);

@@ -132,6 +132,23 @@ test('a server that ignores the range is taken from the start', async (t) => {
   assert.deepEqual(await readFile(join(s.target, 'model.safetensors')), WEIGHTS);
 });
 
+test('a server that resumes at another byte is not believed', async (t) => {
+  const s = await setUp(t);
+  await leavePartial(s, 'model.safetensors', WEIGHTS.subarray(0, 500));
+  s.hub.fileFaults.push('ignore-range', 'ignore-range', 'wrong-range');
+  await s.fetchModel();
+  assert.deepEqual(ranges(s), ['bytes=500-', undefined]);
+  assert.deepEqual(await readFile(join(s.target, 'model.safetensors')), WEIGHTS);
+});
+
+test('an answer that ends early without saying so is resumed', async (t) => {
+  const s = await setUp(t);
+  s.hub.fileFaults.push('ignore-range', 'ignore-range', { endAfter: 700 });
+  await s.fetchModel();
+  assert.deepEqual(ranges(s), [undefined, 'bytes=700-']);
+  assert.deepEqual(await readFile(join(s.target, 'model.safetensors')), WEIGHTS);
+});
+
 test('a complete partial is not asked for again when its size is listed', async (t) => {
   const s = await setUp(t);
   await leavePartial(s, 'model.safetensors', WEIGHTS);
