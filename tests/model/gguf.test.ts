@@ -50,7 +50,8 @@ async function openTiny(
   changes: {
     readonly spec?: Partial<ModelSpec>;
     readonly architecture?: string;
-    readonly metadata?: Readonly<Record<string, GgufValue>>;
+    /** Undefined leaves a key out. */
+    readonly metadata?: Readonly<Record<string, GgufValue | undefined>>;
     readonly tensors?: (tensors: GgufFileTensor[]) => GgufFileTensor[];
   } = {},
 ) {
@@ -160,6 +161,16 @@ describe('the spec of a GGUF file', () => {
       headDim: 16,
       rope: { theta: 10_000, interleaved: false },
     });
+  });
+
+  test('takes the defaults of absent keys', async () => {
+    const absent = ['attention.head_count_kv', 'attention.key_length', 'rope.freq_base'];
+    const source = await openTiny({
+      spec: { kvHeads: 4 },
+      metadata: Object.fromEntries(absent.map((key) => [`llama.${key}`, undefined])),
+    });
+    const { kvHeads, headDim, rope } = source.spec;
+    assert.deepEqual([kvHeads, headDim, rope.theta], [4, 8, 10_000]);
   });
 
   test('unties the head when the file has one', async () => {

@@ -266,6 +266,7 @@ describe('a damaged Hugging Face directory is refused as corrupt:', () => {
     ['a dtype is unknown', /unknown dtype/, { header: patch(norm, { dtype: 'F12' }) }],
     ['two tensors overlap', /overlaps/, { header: patch(norm, { data_offsets: [0, 128] }) }],
     ['an offset is negative', /no safetensors header/, { header: patch(norm, { data_offsets: [-128, 0] }) }],
+    ['a gap is between tensors', /gap/, { header: (header) => delete header['model.norm.weight'] }],
     [
       'tensors do not fill the file',
       /of \d+/,

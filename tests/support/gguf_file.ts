@@ -43,13 +43,14 @@ function typedValue(value: GgufValue): Buffer {
 const pad = (bytes: Uint8Array): Buffer =>
   Buffer.concat([bytes, Buffer.alloc((32 - (bytes.length % 32)) % 32)]);
 
+/** Metadata of undefined is left out. */
 export function writeGguf(
   path: string,
-  metadata: Readonly<Record<string, GgufValue>>,
+  metadata: Readonly<Record<string, GgufValue | undefined>>,
   tensors: readonly GgufFileTensor[],
 ): void {
-  const entries = Object.entries(metadata).map(([key, value]) =>
-    Buffer.concat([text(key), typedValue(value)]),
+  const entries = Object.entries(metadata).flatMap(([key, value]) =>
+    value === undefined ? [] : [Buffer.concat([text(key), typedValue(value)])],
   );
   const infos: Buffer[] = [];
   const data: Buffer[] = [];
