@@ -31,6 +31,12 @@ export function toRadixkvError(error: unknown): RadixkvError {
   return known ?? new RadixkvError('internal', 'The server failed to process the request.', { cause: error });
 }
 
+export function modelNotFound(servedId: string): RadixkvError {
+  return new RadixkvError('model_not_found', `The model does not exist; '${servedId}' is served.`, {
+    param: 'model',
+  });
+}
+
 /** The body of an error response. */
 export function errorJson(error: RadixkvError) {
   return {

@@ -1,9 +1,9 @@
 /** The routes that only read: models, health, cache statistics, metrics. */
 import type { RequestHandler } from 'express';
-import { RadixkvError } from '../errors.js';
 import type { CompletionService, ModelCard } from '../serving/completion.js';
 import { createMetrics } from '../serving/metrics.js';
 import type { Statistics, TierReading } from '../serving/statistics.js';
+import { modelNotFound } from './error-response.js';
 
 function modelJson({ id, created, contextTokens }: ModelCard) {
   return { id, object: 'model', created, owned_by: 'radixkv', max_model_len: contextTokens };
@@ -18,11 +18,7 @@ export function modelList({ model }: CompletionService): RequestHandler {
 /** The id may hold slashes, encoded or not. */
 export function modelById({ model }: CompletionService): RequestHandler<{ id: string[] }> {
   return (req, res) => {
-    if (req.params.id.join('/') !== model.id) {
-      throw new RadixkvError('model_not_found', `The model does not exist; '${model.id}' is served.`, {
-        param: 'model',
-      });
-    }
+    if (req.params.id.join('/') !== model.id) throw modelNotFound(model.id);
     res.json(modelJson(model));
   };
 }

@@ -13,12 +13,23 @@ function fieldName(path: readonly PropertyKey[]): string {
     .join('');
 }
 
-function toError(issue: z.core.$ZodIssue): RadixkvError {
+/** A string may stand for a list of one: a path that leads into it names the string. */
+function clipped(path: readonly PropertyKey[], body: unknown): readonly PropertyKey[] {
+  let value = body;
+  for (const [depth, step] of path.entries()) {
+    if (typeof value === 'string') return path.slice(0, depth);
+    if (typeof value !== 'object' || value === null) return path;
+    value = Reflect.get(value, step);
+  }
+  return path;
+}
+
+function toError(issue: z.core.$ZodIssue, body: unknown): RadixkvError {
   if (issue.code === 'unrecognized_keys') {
     const param = fieldName([...issue.path, issue.keys[0] ?? '']);
     return new RadixkvError('unsupported_field', `The field '${param}' is not supported.`, { param });
   }
-  const param = fieldName(issue.path);
+  const param = fieldName(clipped(issue.path, body));
   const subject = param === '' ? 'The request body' : `The field '${param}'`;
   const details = param === '' ? {} : { param };
   if (issue.input === undefined) return new RadixkvError('invalid_value', `${subject} is missing.`, details);
@@ -41,5 +52,5 @@ function toError(issue: z.core.$ZodIssue): RadixkvError {
 export function validate<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const result = schema.safeParse(body, { reportInput: true });
   if (result.success) return result.data;
-  throw toError(result.error.issues[0]!);
+  throw toError(result.error.issues[0]!, body);
 }

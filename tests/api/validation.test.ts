@@ -23,7 +23,7 @@ const CHAT_REFUSALS: Row[] = [
   [{ messages: [{ role: 'wizard', content: 'x' }] }, 'invalid_value', 'messages[0].role'],
   [{ messages: [{ role: 'user' }] }, 'invalid_value', 'messages[0].content'],
   [{ messages: [{ role: 'assistant', content: null }] }, 'invalid_value', 'messages[0].content'],
-  [{ messages: [{ role: 'user', content: 'a\ud800b' }] }, 'invalid_value', 'messages[0].content[0].text'],
+  [{ messages: [{ role: 'user', content: 'a\ud800b' }] }, 'invalid_value', 'messages[0].content'],
   [{ messages: [{ role: 'user', content: 'x', mood: 1 }] }, 'unsupported_field', 'messages[0].mood'],
   [
     { messages: [{ role: 'assistant', content: 'x', tool_calls: [{}] }] },
@@ -47,7 +47,8 @@ const CHAT_REFUSALS: Row[] = [
   [{ seed: 0.5 }, 'invalid_value', 'seed'],
   [{ n: 17 }, 'invalid_value', 'n'],
   [{ n: 0 }, 'invalid_value', 'n'],
-  [{ stop: '' }, 'invalid_value', 'stop[0]'],
+  [{ stop: '' }, 'invalid_value', 'stop'],
+  [{ stop: ['a', ''] }, 'invalid_value', 'stop[1]'],
   [{ stop: Array(17).fill('x') }, 'invalid_value', 'stop'],
   [{ stop: [1] }, 'invalid_value', 'stop[0]'],
   [{ stop: 5 }, 'invalid_value', 'stop'],
