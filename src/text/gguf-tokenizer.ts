@@ -3,8 +3,8 @@
  * reads one format. Token ids equal llama.cpp's (golden vectors for every kind listed here); other kinds are refused
  * by name. Follows llama.cpp where it differs from the model's original tokenizer: no Unicode normalisation.
  */
-import { z } from 'zod';
 import { RadixkvError } from '../errors.js';
+import type { GgufMetadata } from '../model/gguf/tokenizer_metadata.js';
 import { GPT2_WORDS, isolate } from './text-steps.js';
 import type { AddedToken, Step, TokenizerConfig, TokenizerJson } from './tokenizer-json.js';
 
@@ -26,9 +26,6 @@ const BYTE_LEVEL_PATTERNS: ReadonlyMap<string, readonly string[]> = new Map([
   ['default', ['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT2_WORDS, '\\p{N}+', '[0-9][0-9][0-9]']],
 ]);
 
-/** GGUF metadata by key, as read from the file. Arrays may be typed arrays; numbers may be bigint. */
-export type GgufMetadata = Readonly<Record<string, unknown>>;
-
 /**
  * @throws RadixkvError `unsupported_model` for other kinds of vocabulary, `corrupt_model` for missing fields.
  */
@@ -36,20 +33,18 @@ export function tokenizerFromGguf(metadata: GgufMetadata): {
   tokenizerJson: TokenizerJson;
   tokenizerConfig: TokenizerConfig;
 } {
-  const model = text(metadata, 'tokenizer.ggml.model');
+  const { model, tokens, pre = 'default' } = metadata;
   if (model !== 'gpt2' && model !== 'llama') {
     throw new RadixkvError('unsupported_model', `GGUF tokenizer model is not supported: ${model}`);
   }
-  const tokens = list(metadata, z.string(), 'tokenizer.ggml.tokens');
-  const types = list(metadata, z.coerce.number(), 'tokenizer.ggml.token_type');
+  const types = present(metadata.tokenTypes, 'token_type');
   const shared = { added_tokens: addedTokens(tokens, types), post_processor: null };
-  const pre = text(metadata, 'tokenizer.ggml.pre') ?? 'default';
   return {
     tokenizerJson: {
       ...shared,
       ...(model === 'gpt2' ? byteLevel(metadata, tokens, pre) : sentencePiece(metadata, tokens)),
     },
-    tokenizerConfig: tokenizerConfig(metadata, tokens, model === 'llama' || pre === 'llama-bpe'),
+    tokenizerConfig: tokenizerConfig(metadata, model === 'llama' || pre === 'llama-bpe'),
   };
 }
 
@@ -70,7 +65,7 @@ function byteLevel(metadata: GgufMetadata, tokens: readonly string[], pre: strin
     model: {
       type: 'BPE',
       vocab: vocabulary(tokens),
-      merges: list(metadata, z.string(), 'tokenizer.ggml.merges'),
+      merges: [...present(metadata.merges, 'merges')],
       ignore_merges: pre === 'llama-bpe',
     },
   };
@@ -81,10 +76,9 @@ function byteLevel(metadata: GgufMetadata, tokens: readonly string[], pre: strin
  * every piece, ranked by the piece's score, pieces of equal score alike.
  */
 function sentencePiece(metadata: GgufMetadata, tokens: readonly string[]): Parts {
-  const scores = list(metadata, z.coerce.number(), 'tokenizer.ggml.scores');
-  const addSpace = metadata['tokenizer.ggml.add_space_prefix'] !== false;
+  const scores = present(metadata.scores, 'scores');
+  const addSpace = metadata.addSpacePrefix !== false;
   const replace = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' };
-  const unknown = metadata['tokenizer.ggml.unknown_token_id'];
   return {
     normalizer: sequence(
       'normalizers',
@@ -101,7 +95,7 @@ function sentencePiece(metadata: GgufMetadata, tokens: readonly string[]): Parts
       vocab: vocabulary(tokens),
       ...scoreMerges(tokens, scores),
       byte_fallback: true,
-      unk_token: unknown === undefined ? null : tokens[Number(unknown)]!,
+      unk_token: tokens[metadata.unknownTokenId ?? -1] ?? null,
     },
   };
 }
@@ -132,32 +126,23 @@ function scoreMerges(tokens: readonly string[], scores: readonly number[]) {
 
 function addedTokens(tokens: readonly string[], types: readonly number[]): AddedToken[] {
   return tokens.flatMap((content, id) => {
-    const type = Number(types[id]);
+    const type = types[id];
     if (type !== UNKNOWN && type !== CONTROL && type !== USER_DEFINED) return [];
     return [{ id, content, special: type !== USER_DEFINED }];
   });
 }
 
-function tokenizerConfig(
-  metadata: GgufMetadata,
-  tokens: readonly string[],
-  addBosDefault: boolean,
-): TokenizerConfig {
-  const name = (key: string): string | null => {
-    const id = metadata[`tokenizer.ggml.${key}_token_id`];
-    return id === undefined ? null : (tokens[Number(id)] ?? null);
-  };
-  const template = text(metadata, 'tokenizer.chat_template');
-  const addBos = metadata['tokenizer.ggml.add_bos_token'];
+function tokenizerConfig(metadata: GgufMetadata, addBosDefault: boolean): TokenizerConfig {
+  const name = (id: number | undefined): string | null => metadata.tokens[id ?? -1] ?? null;
   return {
-    bos_token: name('bos'),
-    eos_token: name('eos'),
-    eot_token: name('eot'),
-    eom_token: name('eom'),
-    unk_token: name('unknown'),
-    pad_token: name('padding'),
-    add_bos_token: typeof addBos === 'boolean' ? addBos : addBosDefault,
-    chat_template: template ?? null,
+    bos_token: name(metadata.bosTokenId),
+    eos_token: name(metadata.eosTokenId),
+    eot_token: name(metadata.eotTokenId),
+    eom_token: name(metadata.eomTokenId),
+    unk_token: name(metadata.unknownTokenId),
+    pad_token: name(metadata.paddingTokenId),
+    add_bos_token: metadata.addBosToken ?? addBosDefault,
+    chat_template: metadata.chatTemplate ?? null,
   };
 }
 
@@ -170,15 +155,7 @@ function sequence(field: string, steps: readonly Step[]): Step {
   return { type: 'Sequence', [field]: steps };
 }
 
-function text(metadata: GgufMetadata, key: string): string | undefined {
-  const value = metadata[key];
-  return typeof value === 'string' ? value : undefined;
-}
-
-function list<T>(metadata: GgufMetadata, item: z.ZodType<T>, key: string): T[] {
-  const value = metadata[key];
-  const typed = value instanceof Int32Array || value instanceof Uint32Array || value instanceof Float32Array;
-  const items = z.array(item).safeParse(typed ? Array.from(value) : value);
-  if (items.success) return items.data;
-  throw new RadixkvError('corrupt_model', `GGUF metadata lacks a valid ${key}`);
+function present<T>(value: T | undefined, key: string): T {
+  if (value !== undefined) return value;
+  throw new RadixkvError('corrupt_model', `GGUF metadata lacks tokenizer.ggml.${key}`);
 }

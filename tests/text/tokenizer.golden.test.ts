@@ -14,8 +14,10 @@ interface Golden {
 const { texts, ids } = parse<Golden>(readFileSync(golden('tokenizer-ids.json'), 'utf8'));
 
 for (const [kind, expected] of Object.entries(ids)) {
-  const metadata = kind === 'llama' ? vocabulary('sentencepiece') : vocabulary('smollm2');
-  if (kind !== 'llama') metadata['tokenizer.ggml.pre'] = kind.slice('gpt2/'.length);
+  const metadata =
+    kind === 'llama'
+      ? vocabulary('sentencepiece')
+      : { ...vocabulary('smollm2'), pre: kind.slice('gpt2/'.length) };
   const { tokenizerJson, tokenizerConfig } = tokenizerFromGguf(metadata);
   // Through JSON, as the importer writes and the server reads it.
   const tokenizer = tokenizerFromJson(

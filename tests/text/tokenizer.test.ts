@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { RadixkvError } from '../../src/errors.js';
+import type { GgufMetadata } from '../../src/model/gguf/tokenizer_metadata.js';
 import { tokenizerFromGguf } from '../../src/text/gguf-tokenizer.js';
 import { createTokenizer, tokenizerFromJson } from '../../src/text/tokenizer.js';
 import type { TokenizerConfig, TokenizerJson } from '../../src/text/tokenizer-json.js';
@@ -180,15 +181,18 @@ test('a tokenizer that can not be reproduced is refused by name', () => {
     { pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithNext' } },
     /MergedWithNext/,
   );
-  const gguf = (key: string, value: string, name: RegExp): void => {
+  const gguf = (changed: Partial<GgufMetadata>, name: RegExp): void => {
     assert.throws(
-      () => tokenizerFromGguf({ ...vocabulary('smollm2'), [key]: value }),
+      () => tokenizerFromGguf({ ...vocabulary('smollm2'), ...changed }),
       (error: unknown) => code('unsupported_model')(error) && name.test(String(error)),
     );
   };
-  gguf('tokenizer.ggml.model', 'bert', /bert/);
-  gguf('tokenizer.ggml.pre', 'tekken', /tekken/);
-  assert.throws(() => tokenizerFromGguf({ 'tokenizer.ggml.model': 'gpt2' }), code('corrupt_model'));
+  gguf({ model: 'bert' }, /bert/);
+  gguf({ pre: 'tekken' }, /tekken/);
+  assert.throws(
+    () => tokenizerFromGguf({ ...vocabulary('smollm2'), merges: undefined }),
+    code('corrupt_model'),
+  );
 });
 
 test('a directory is read with its configuration and generation end tokens', async () => {
