@@ -16,7 +16,7 @@ export interface Parsed {
 }
 
 /** One finished choice. `logprobs` is `undefined` when the request did not ask for them. */
-export interface Choice {
+interface Choice {
   readonly index: number;
   readonly text: string;
   readonly logprobs: readonly TokenLogprob[] | undefined;
@@ -24,7 +24,7 @@ export interface Choice {
 }
 
 /** Renders the choices of one stream; it may remember what it has sent. */
-export interface ChunkRenderer {
+interface ChunkRenderer {
   /** What a choice opens with, before its first text; `undefined` for nothing. */
   opening(index: number): object | undefined;
   delta(index: number, text: string, logprobs: readonly TokenLogprob[] | undefined): object;

@@ -14,13 +14,13 @@ export interface Ask {
   readonly topLogprobs?: number;
 }
 
-export interface Logprob {
+interface Logprob {
   readonly token: string;
   readonly logprob: number;
   readonly top_logprobs: readonly { readonly token: string; readonly logprob: number }[];
 }
 
-export interface Answer {
+interface Answer {
   readonly text: string;
   readonly finishReason: string | null;
   readonly promptTokens: number | undefined;
