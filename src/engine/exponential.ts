@@ -6,13 +6,15 @@
 
 const STEPS = 256;
 const STEP = Math.LN2 / STEPS;
+const PER_STEP = 1 / STEP;
+const SIXTH = 1 / 6;
 const PARTS = Float64Array.from({ length: STEPS }, (_, part) => 2 ** (part / STEPS));
 const WHOLES = Float64Array.from({ length: 1024 }, (_, whole) => 2 ** -whole);
 
 /** e^x for x ≤ 0; 0 below −700. */
 export function exponential(x: number): number {
   if (x < -700) return 0;
-  const steps = (x / STEP - 0.5) | 0;
+  const steps = (x * PER_STEP - 0.5) | 0;
   const rest = x - steps * STEP;
-  return WHOLES[-(steps >> 8)]! * PARTS[steps & 255]! * (1 + rest * (1 + rest * (0.5 + rest / 6)));
+  return WHOLES[-(steps >> 8)]! * PARTS[steps & 255]! * (1 + rest * (1 + rest * (0.5 + rest * SIXTH)));
 }

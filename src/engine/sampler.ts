@@ -11,7 +11,7 @@ import { RadixkvError } from '../errors.js';
 import type { SamplingParams } from '../serving/completion.js';
 import { exponential } from './exponential.js';
 import { type Random, seededRandom } from './random.js';
-import { selectThreshold } from './selection.js';
+import { selectLargest, selectThreshold } from './selection.js';
 
 export interface ScoredToken {
   readonly token: number;
@@ -135,8 +135,7 @@ class LogitSampler implements Sampler {
       for (let token = 0; token < this.#vocab; token++) this.#tokens[token] = token;
       return this.#vocab;
     }
-    this.#scratch.set(logits);
-    const threshold = selectThreshold(this.#scratch, this.#vocab, topK, false);
+    const threshold = selectLargest(logits, topK, this.#scratch);
     let equals = topK;
     for (let token = 0; token < this.#vocab; token++) if (logits[token]! > threshold) equals--;
     let count = 0;

@@ -48,6 +48,28 @@ export function selectThreshold(
   }
 }
 
+/**
+ * The `count`-th largest value, `0 < count ≤ values.length`. Fast when `count` is small: only values that can be among
+ * the largest are looked at twice.
+ *
+ * @param scratch as long as `values`; overwritten.
+ */
+export function selectLargest(values: Float32Array, count: number, scratch: Float64Array): number {
+  // Each block has one maximum, so `count` values are at least as large as the `count`-th largest of these.
+  const blockLength = Math.ceil(values.length / Math.min(4 * count, values.length));
+  let blocks = 0;
+  for (let start = 0; start < values.length; start += blockLength) {
+    const end = Math.min(start + blockLength, values.length);
+    let highest = -Infinity;
+    for (let i = start; i < end; i++) if (values[i]! > highest) highest = values[i]!;
+    scratch[blocks++] = highest;
+  }
+  const bound = selectThreshold(scratch, blocks, count, false);
+  let candidates = 0;
+  for (let i = 0; i < values.length; i++) if (values[i]! >= bound) scratch[candidates++] = values[i]!;
+  return selectThreshold(scratch, candidates, count, false);
+}
+
 function medianOfThree(a: number, b: number, c: number): number {
   return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c));
 }

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { exponential } from '../../src/engine/exponential.js';
 import { seededRandom, xoshiro128 } from '../../src/engine/random.js';
 import { createSampler, type Sampler } from '../../src/engine/sampler.js';
-import { selectThreshold } from '../../src/engine/selection.js';
+import { selectLargest, selectThreshold } from '../../src/engine/selection.js';
 import { RadixkvError } from '../../src/errors.js';
 import type { SamplingParams } from '../../src/serving/completion.js';
 
@@ -230,6 +230,18 @@ test('the generator is xoshiro128**, and its numbers are uniform', () => {
       counts,
       counts.map(() => 1 / 16),
     ) < 37.7,
+  );
+});
+
+test('the k-th largest value agrees with sorting', () => {
+  const value = fc.oneof(fc.integer({ min: -9, max: 9 }), fc.constant(-Infinity));
+  fc.assert(
+    fc.property(fc.array(value, { minLength: 1, maxLength: 60 }), fc.nat(59), (values, place) => {
+      const index = place % values.length;
+      const largest = selectLargest(Float32Array.from(values), index + 1, new Float64Array(values.length));
+      assert.equal(largest, values.toSorted((a, b) => b - a)[index]);
+    }),
+    { numRuns: 2000 },
   );
 });
 
