@@ -1,0 +1,104 @@
+/** `npm run bench -- <what>`: runs a benchmark, prints its table and writes bench/results/<what>.json. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Argument, Command, Option } from 'commander';
+import { decodeCases, prefillCases, ttftCases } from './cases.js';
+import { type BenchCase, runCases } from './harness.js';
+import { streamOverhead } from './overhead.js';
+import { createPeer } from './peer.js';
+import { radixBench } from './radix.bench.js';
+import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
+import { benchSection, markdownTable, replaceSection } from './table.js';
+
+const COMPARED = ['ttft', 'prefill', 'decode'] as const;
+/** Long enough for spinning threads of the subject before to go to sleep. */
+const PAUSE_MS = 300;
+
+interface Options {
+  readonly quick?: true;
+  readonly json?: string;
+  readonly gguf?: string;
+  readonly threads: number;
+  readonly url: string;
+  readonly model: string;
+}
+
+type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
+
+function casesOf(what: (typeof COMPARED)[number], quick: boolean): BenchCase[] {
+  if (what === 'ttft') return ttftCases();
+  return what === 'prefill' ? prefillCases() : decodeCases(quick ? 16 : 64);
+}
+
+async function compare(
+  what: (typeof COMPARED)[number],
+  { gguf, threads, quick }: Options,
+): Promise<Measured> {
+  if (gguf === undefined) throw new Error(`${what} needs --gguf <path>, the model file for both sides`);
+  const peer = await createPeer({ ggufPath: gguf, threads, contextTokens: 4096, flashAttention: true });
+  const subjects = [peer];
+  try {
+    const rows = await runCases(casesOf(what, quick ?? false), subjects, {
+      rounds: quick ? 3 : 7,
+      pause: () => sleep(PAUSE_MS),
+      onRow: (row) => console.error(`${row.name} done`),
+    });
+    const names = subjects.map(({ name }) => name);
+    console.log(markdownTable(rows, names));
+    return { rows, peer: peer.facts };
+  } finally {
+    for (const subject of subjects) await subject.close();
+  }
+}
+
+async function measure(what: string, options: Options): Promise<Measured> {
+  if (what === 'radix') return { rows: [], measures: await radixBench() };
+  if (what === 'overhead') {
+    const measures = await streamOverhead({ ...options, tokens: options.quick ? 64 : 256 });
+    console.log(measures);
+    return { rows: [], measures };
+  }
+  return compare(COMPARED.find((name) => name === what)!, options);
+}
+
+function updateReadme(): void {
+  const section = benchSection(COMPARED.map((name) => readResult(resultPath(name))));
+  writeFileSync('README.md', replaceSection(readFileSync('README.md', 'utf8'), section));
+}
+
+const program = new Command('npm run bench --')
+  .addArgument(
+    new Argument('<what>', 'table: rewrite the README from the results').choices([
+      ...COMPARED,
+      'radix',
+      'overhead',
+      'table',
+    ]),
+  )
+  .option('--quick', 'fewer rounds and tokens; for a look, not for the README')
+  .option('--json <file>', 'where to write the result (default: bench/results/<what>.json)')
+  .option('--gguf <path>', 'model file for both sides')
+  .addOption(
+    new Option('--threads <count>', 'threads of either side')
+      .default(availableParallelism())
+      .argParser(Number),
+  )
+  .option('--url <url>', 'running server (overhead)', 'http://127.0.0.1:8080')
+  .option('--model <name>', 'model of the running server (overhead)', 'smollm2-135m-instruct')
+  .action(async (what: string, options: Options) => {
+    if (what === 'table') {
+      updateReadme();
+      return;
+    }
+    const flags = options.quick ? ' --quick' : '';
+    writeResult(options.json ?? resultPath(what), {
+      name: what,
+      date: new Date().toISOString(),
+      command: `npm run bench -- ${what}${flags}`,
+      quick: options.quick ?? false,
+      machine: machineFacts(),
+      ...(await measure(what, options)),
+    });
+  });
+await program.parseAsync();

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { median, pairedRatio, spread } from '../../bench/statistics.js';
+
+test('the median is the middle value, whatever the order', () => {
+  assert.equal(median([9, 1, 5]), 5);
+  assert.equal(median([10, 9, 100]), 10);
+});
+
+test('the median of an even count is the mean of the middle two', () => {
+  assert.equal(median([4, 1, 3, 100]), 3.5);
+});
+
+test('the median leaves its input as it was', () => {
+  const values = [3, 1, 2];
+  median(values);
+  assert.deepEqual(values, [3, 1, 2]);
+});
+
+test('the median of nothing is a programmer error', () => {
+  assert.throws(() => median([]));
+});
+
+test('a spread has the extremes beside the median', () => {
+  assert.deepEqual(spread([2, 8, 4]), { median: 4, min: 2, max: 8 });
+});
+
+test('a ratio is taken round by round, so that a slow round of both changes nothing', () => {
+  assert.deepEqual(pairedRatio([2, 20, 2], [1, 10, 1]), { median: 2, min: 2, max: 2 });
+  assert.deepEqual(pairedRatio([1, 3, 4], [2, 1, 2]), { median: 2, min: 0.5, max: 3 });
+});
+
+test('rounds that do not pair up are a programmer error', () => {
+  assert.throws(() => pairedRatio([1, 2], [1]));
+});
