@@ -3,7 +3,7 @@
  *
  * Sealing a chunk, step by step (the owner's thread; only step 2 is the other thread's):
  * 1. `reserve(key)` gives a slot, evicting if need be. The chunk cannot be found yet.
- * 2. The other thread fills the slot (`slotFloats`) and computes the checksum of its bytes.
+ * 2. The other thread fills the slot (`slotBytes`) and computes the checksum of its bytes.
  * 3. `commit(key, checksum)`: the chunk can be found, and its bytes never change again. Or `abort(key)`.
  * Loading a chunk: `lease(key)`, `lookup(key)`, the other thread copies the slot and compares the checksum, and
  * then `release(key)`, or `remove(key, 'corrupt')` first.
@@ -45,7 +45,7 @@ export class HostStore implements ChunkStore {
   readonly #leased = new Map<ChunkKey, HostChunk>();
   #state: ChunkStore['state'] = 'open';
 
-  /** Asserts that the capacity holds at least one chunk, and that `chunkBytes` is a multiple of 4. */
+  /** Asserts that the capacity holds at least one chunk. */
   constructor(options: {
     readonly chunkBytes: number;
     readonly capacityBytes: number;
@@ -54,7 +54,7 @@ export class HostStore implements ChunkStore {
   }) {
     const { chunkBytes, capacityBytes } = options;
     const slots = Math.floor(capacityBytes / chunkBytes);
-    assert(chunkBytes > 0 && chunkBytes % Float32Array.BYTES_PER_ELEMENT === 0);
+    assert(chunkBytes > 0);
     assert(slots > 0, 'the capacity holds at least one chunk');
     this.slab = { buffer: new SharedArrayBuffer(slots * chunkBytes), slotBytes: chunkBytes };
     this.capacityBytes = capacityBytes;

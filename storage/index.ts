@@ -2,6 +2,6 @@
 export { type Checksum, createChecksum } from './checksum.js';
 export { HostStore } from './host-store.js';
 export { type ChunkKey, chunkKey } from './key.js';
-export { type KvLayout, type KvShape, kvLayout, rowsOffset } from './layout.js';
-export { type Slab, slotBytes, slotFloats } from './slab.js';
+export { type KvLayout, type KvShape, kvLayout } from './layout.js';
+export { type Slab, slotBytes } from './slab.js';
 export type { ChunkStore, EvictReason, OnEvict, ReadOutcome, WriteOutcome } from './store.js';

@@ -1,13 +1,13 @@
 /**
  * What the bytes of a KV chunk are: the format of a chunk at rest, in every tier.
  *
- * A chunk holds `chunkTokens` tokens of all layers, float32 little-endian, without header or padding. With
- * R = kvHeads · headDim floats a row and T = chunkTokens rows:
+ * A chunk holds `chunkTokens` tokens of all layers in the model's KV type, little-endian, without header or padding.
+ * With B = kvHeads · headDim · (2 or 4) bytes a row and T = chunkTokens rows:
  *
- * | byte offset               | bytes     | content                                        |
- * |---------------------------|-----------|------------------------------------------------|
- * | l · 2 · T · R · 4         | T · R · 4 | K of layer l: `[T, R]`, token-major, after RoPE |
- * | (l · 2 + 1) · T · R · 4   | T · R · 4 | V of layer l: `[T, R]`, token-major            |
+ * | byte offset           | bytes | content                                         |
+ * |-----------------------|-------|-------------------------------------------------|
+ * | l · 2 · T · B         | T · B | K of layer l: `[T, R]`, token-major, after RoPE |
+ * | (l · 2 + 1) · T · B   | T · B | V of layer l: `[T, R]`, token-major             |
  *
  * Knows no model beyond these numbers.
  */
@@ -18,12 +18,16 @@ export interface KvShape {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly chunkTokens: number;
-  readonly dtype: 'float32';
+  readonly dtype: 'float16' | 'float32';
 }
 
 export interface KvLayout extends KvShape {
-  /** Floats in one K or V row of one token: `kvHeads * headDim`. */
-  readonly rowFloats: number;
+  /** Bytes in one K or V row of one token. */
+  readonly rowBytes: number;
+  /** Runs of rows in a chunk: K and V of each layer. */
+  readonly sections: number;
+  /** Bytes of all rows of one token. */
+  readonly tokenBytes: number;
   /** Bytes of one chunk. */
   readonly chunkBytes: number;
 }
@@ -33,16 +37,8 @@ export function kvLayout(shape: KvShape): KvLayout {
   const { layers, kvHeads, headDim, chunkTokens } = shape;
   for (const count of [layers, kvHeads, headDim, chunkTokens])
     assert(Number.isSafeInteger(count) && count > 0);
-  const rowFloats = kvHeads * headDim;
-  const chunkBytes = layers * 2 * chunkTokens * rowFloats * Float32Array.BYTES_PER_ELEMENT;
-  return { ...shape, rowFloats, chunkBytes };
-}
-
-/** Where the K or V rows of a layer start in a chunk, in floats; they are `chunkTokens * rowFloats` floats long. */
-export function rowsOffset(
-  layout: KvLayout,
-  part: { readonly layer: number; readonly of: 'k' | 'v' },
-): number {
-  const runs = part.layer * 2 + (part.of === 'k' ? 0 : 1);
-  return runs * layout.chunkTokens * layout.rowFloats;
+  const rowBytes = kvHeads * headDim * (shape.dtype === 'float16' ? 2 : 4);
+  const sections = 2 * layers;
+  const tokenBytes = sections * rowBytes;
+  return { ...shape, rowBytes, sections, tokenBytes, chunkBytes: chunkTokens * tokenBytes };
 }

@@ -1,7 +1,7 @@
 /**
  * One SharedArrayBuffer cut into slots of equal length, one KV chunk a slot, seen by both threads.
  *
- * A slot number is all a message needs to carry; `slotBytes` and `slotFloats` turn it into a view on either side.
+ * A slot number is all a message needs to carry; `slotBytes` turns it into a view on either side.
  * The system commits pages when they are first touched (16 GiB took no time and no memory to allocate on Linux), so
  * the whole budget is one buffer from the start. Knows nothing of keys and who uses a slot for what.
  */
@@ -10,19 +10,13 @@ import assert from 'node:assert/strict';
 /** Survives `postMessage`; the memory is shared, not copied. */
 export interface Slab {
   readonly buffer: SharedArrayBuffer;
-  /** Bytes of one slot, a multiple of 4. */
+  /** Bytes of one slot. */
   readonly slotBytes: number;
 }
 
 /** The bytes of a slot; no copy. */
 export function slotBytes(slab: Slab, slot: number): Uint8Array {
   return new Uint8Array(slab.buffer, slot * slab.slotBytes, slab.slotBytes);
-}
-
-/** The floats of a slot; no copy. */
-export function slotFloats(slab: Slab, slot: number): Float32Array {
-  const floats = slab.slotBytes / Float32Array.BYTES_PER_ELEMENT;
-  return new Float32Array(slab.buffer, slot * slab.slotBytes, floats);
 }
 
 /** Which slots are taken. Gives the slot that was freed last, whose pages are committed already. */

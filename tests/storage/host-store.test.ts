@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
-import { createChecksum, HostStore, slotBytes, slotFloats } from '#storage';
+import { createChecksum, HostStore, slotBytes } from '#storage';
 import { bytesOf, CHUNK_BYTES, chunkStoreContract, key } from './chunk-store.contract.js';
 
 const checksum = await createChecksum();
@@ -115,8 +115,8 @@ test('another thread sees the same slots', () => {
   const { port1, port2 } = new MessageChannel();
   port1.postMessage(store.slab);
   const there: typeof store.slab = receiveMessageOnPort(port2)?.message;
-  slotFloats(there, slot).fill(1.5);
+  slotBytes(there, slot).fill(15);
   port1.close();
-  assert.deepEqual([...new Set(slotFloats(store.slab, slot))], [1.5]);
-  assert.deepEqual([...new Set(slotFloats(store.slab, slot - 1))], [0]);
+  assert.deepEqual([...new Set(slotBytes(store.slab, slot))], [15]);
+  assert.deepEqual([...new Set(slotBytes(store.slab, slot - 1))], [0]);
 });

@@ -1,22 +1,17 @@
-/** Where the rows of a chunk are. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { kvLayout, rowsOffset } from '#storage';
+import { kvLayout } from '#storage';
 
-const layout = kvLayout({ layers: 3, kvHeads: 2, headDim: 4, chunkTokens: 5, dtype: 'float32' });
+const SHAPE = { layers: 3, kvHeads: 2, headDim: 4, chunkTokens: 5 } as const;
 
-test('sizes follow from the shape', () => {
-  assert.deepEqual([layout.rowFloats, layout.chunkBytes], [8, 3 * 2 * 5 * 8 * 4]);
-  assert.throws(() => kvLayout({ ...layout, layers: 0 }), { name: 'AssertionError' });
+test('a chunk is as long as the K and V rows of its tokens over all layers', () => {
+  const half = kvLayout({ ...SHAPE, dtype: 'float16' });
+  assert.deepEqual([half.rowBytes, half.sections, half.tokenBytes, half.chunkBytes], [16, 6, 96, 480]);
+  assert.equal(kvLayout({ ...SHAPE, dtype: 'float32' }).chunkBytes, 960);
 });
 
-test('K and V rows of all layers fill a chunk without gap or overlap, K before V', () => {
-  let next = 0;
-  for (let layer = 0; layer < layout.layers; layer++) {
-    for (const of of ['k', 'v'] as const) {
-      assert.equal(rowsOffset(layout, { layer, of }), next);
-      next += layout.chunkTokens * layout.rowFloats;
-    }
+test('a shape of anything but positive integers is refused', () => {
+  for (const bad of [0, -1, 1.5, Number.NaN]) {
+    assert.throws(() => kvLayout({ ...SHAPE, layers: bad, dtype: 'float16' }));
   }
-  assert.equal(next * Float32Array.BYTES_PER_ELEMENT, layout.chunkBytes);
 });

@@ -17,8 +17,10 @@ export function decodeGraph(options: TrunkOptions): Uint8Array {
   trunk.build(
     ({ q, k, v }, layer) => {
       const grouped = g.op('Reshape', [q, g.int64(kvHeads, heads / kvHeads, headDim)]);
-      const appended = (of: 'k' | 'v', rows: string) =>
-        trunk.toFloat32(g.op('Concat', [NAMES.past(of, layer), rows], { axis: 0 }));
+      const appended = (of: 'k' | 'v', row: string) => {
+        const headed = g.op('Reshape', [row, g.int64(1, kvHeads, headDim)]);
+        return trunk.toFloat32(g.op('Concat', [NAMES.past(of, layer), headed], { axis: 0 }));
+      };
       const weights = g.op('Softmax', [g.msOp('FusedMatMul', [grouped, appended('k', k)], scores)], { axis: -1 });
       const attended = g.msOp('FusedMatMul', [weights, appended('v', v)], { transBatchB: 1 });
       return g.op('Reshape', [attended, g.int64(1, heads * headDim)]);

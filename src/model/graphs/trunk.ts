@@ -28,9 +28,10 @@ export const NAMES = {
   totalTokens: 'total_tokens',
   /** float32 `[1, vocab]`. */
   logits: 'logits',
-  /** `[P, kvHeads, headDim]` and `[R, kvHeads, headDim]` of the model's KV type. */
+  /** `[P, kvHeads, headDim]` of the model's KV type. */
   past: (of: 'k' | 'v', layer: number): string => `past_${of}_${layer}`,
-  fresh: (of: 'k' | 'v', layer: number): string => `new_${of}_${layer}`,
+  /** The new rows of all layers, K and V of a layer after each other: `[2 * layers, R, kvHeads * headDim]`. */
+  fresh: 'fresh',
 } as const;
 
 export interface TrunkOptions {
@@ -45,6 +46,8 @@ export class Trunk {
   readonly spec: ModelSpec;
   readonly kvType: TrunkOptions['kvType'];
   readonly #weights: StoredWeights;
+  /** `[1, R, kvHeads * headDim]` each, in the order of the output `fresh`. */
+  readonly #fresh: string[] = [];
 
   constructor(g: GraphBuilder, options: TrunkOptions) {
     this.g = g;
@@ -129,7 +132,7 @@ export class Trunk {
 
   /**
    * Query, key and value rows of a layer from its normed input: queries and keys rotated. `q` is `[1, R, heads ×
-   * headDim]`; `k` and `v` are `[R, kvHeads, headDim]` of the KV type, and outputs of the graph.
+   * headDim]`; `k` and `v` are `[1, R, kvHeads × headDim]` of the KV type, and part of the output `fresh`.
    */
   queryKeyValue(x: string, layer: number): { readonly q: string; readonly k: string; readonly v: string } {
     const { g, spec } = this;
@@ -139,7 +142,7 @@ export class Trunk {
     if (spec.qkvBias) qkv = g.op('Add', [qkv, this.weight(`blk.${layer}.attn_qkv.bias`)]);
     const rotated = spec.qkNorm ? this.#normedRotation(qkv, layer) : this.#jointRotation(qkv);
     const [q, k] = g.ops('', 'Split', [rotated.qk, g.int64(qWidth, kvWidth)], [true, true], { axis: -1 });
-    return { q: q!, k: this.#keep(k!, 'k', layer), v: this.#keep(rotated.v, 'v', layer) };
+    return { q: q!, k: this.#keep(k!), v: this.#keep(rotated.v) };
   }
 
   /** Queries and keys side by side are just more heads: one rotation for both. */
@@ -174,18 +177,12 @@ export class Trunk {
     });
   }
 
-  /** Makes rows an output in the KV type, and returns them as they are kept. */
-  #keep(rows: string, of: 'k' | 'v', layer: number): string {
-    const { g, spec } = this;
-    const name = NAMES.fresh(of, layer);
-    const dims = [-1, spec.kvHeads, spec.headDim];
-    if (this.kvType === 'float32') g.op('Reshape', [rows, g.int64(...dims)], {}, name);
-    else {
-      const half = g.op('Cast', [rows], { to: ELEMENT.float16 });
-      g.op('Reshape', [half, g.int64(...dims)], {}, name);
-    }
-    g.output(name, this.kvType, ['R', spec.kvHeads, spec.headDim]);
-    return name;
+  /** Rows as they are kept. */
+  #keep(rows: string): string {
+    const kept = this.kvType === 'float32' ? rows : this.g.op('Cast', [rows], { to: ELEMENT.float16 });
+    const batched = this.g.op('Reshape', [kept, this.g.int64(1, -1, this.spec.kvHeads * this.spec.headDim)]);
+    this.#fresh.push(batched);
+    return batched;
   }
 
   /** Rows of the KV type as float32. */
@@ -225,6 +222,8 @@ export class Trunk {
     const normed = this.norm(lastRow(h), 'output_norm.weight');
     this.#head(normed);
     this.g.output(NAMES.logits, 'float32', [1, this.spec.vocab]);
+    this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
+    this.g.output(NAMES.fresh, this.kvType, [2 * this.spec.layers, 'R', this.spec.kvHeads * this.spec.headDim]);
   }
 
   #head(x: string): void {

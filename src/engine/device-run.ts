@@ -1,0 +1,70 @@
+/**
+ * Device memory of one sequence on the CPU: per layer one K and one V section, token-major, so that the rows
+ * `[0, n)` of a section are one view. Copies are plain memory copies of rows; nothing here computes.
+ */
+import assert from 'node:assert/strict';
+import type { KvLayout } from '#storage';
+
+export class DeviceRun {
+  readonly capacityTokens: number;
+  readonly buffer: ArrayBuffer;
+  readonly #layout: KvLayout;
+  readonly #bytes: Uint8Array;
+
+  /** @param buffer memory to use, at least `capacityTokens * layout.tokenBytes` long. */
+  constructor(layout: KvLayout, capacityTokens: number, buffer: ArrayBuffer) {
+    assert(buffer.byteLength >= capacityTokens * layout.tokenBytes);
+    this.#layout = layout;
+    this.capacityTokens = capacityTokens;
+    this.buffer = buffer;
+    this.#bytes = new Uint8Array(buffer);
+  }
+
+  /** Where row `row` of a section starts, in bytes from the start of `buffer`. */
+  offset(section: number, row: number): number {
+    assert(row <= this.capacityTokens, 'a row is within its run');
+    return (section * this.capacityTokens + row) * this.#layout.rowBytes;
+  }
+
+  /** The bytes of rows `[start, end)` of a section; no copy. */
+  rows(section: number, start: number, end: number): Uint8Array {
+    return this.#bytes.subarray(this.offset(section, start), this.offset(section, end));
+  }
+
+  /** Copies rows `[0, tokens)` of another run of the same layout. */
+  copyFrom(other: DeviceRun, tokens: number): void {
+    for (let section = 0; section < this.#layout.sections; section++) {
+      this.rows(section, 0, tokens).set(other.rows(section, 0, tokens));
+    }
+  }
+
+  /** Chunk bytes → rows `[start, start + rows)`. */
+  load(chunk: Uint8Array, start: number, rows: number): void {
+    const { chunkTokens, rowBytes } = this.#layout;
+    for (let section = 0; section < this.#layout.sections; section++) {
+      const at = section * chunkTokens * rowBytes;
+      this.rows(section, start, start + rows).set(chunk.subarray(at, at + rows * rowBytes));
+    }
+  }
+
+  /** Rows `[start, start + chunkTokens)` → chunk bytes. */
+  seal(chunk: Uint8Array, start: number): void {
+    const { chunkTokens, rowBytes } = this.#layout;
+    for (let section = 0; section < this.#layout.sections; section++) {
+      chunk.set(this.rows(section, start, start + chunkTokens), section * chunkTokens * rowBytes);
+    }
+  }
+
+  /**
+   * Fresh rows of a graph, `[sections, rowsMade, row]` → rows `[start, start + rows)`. The graph may have made more
+   * rows than are kept (padding).
+   */
+  append(fresh: Uint8Array, start: number, rows: number): void {
+    const { rowBytes, sections } = this.#layout;
+    const sectionBytes = fresh.byteLength / sections;
+    for (let section = 0; section < sections; section++) {
+      const at = section * sectionBytes;
+      this.rows(section, start, start + rows).set(fresh.subarray(at, at + rows * rowBytes));
+    }
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The engine as the main thread sees it: a worker that computes, behind promises.
+ *
+ * When the worker dies, every request it held is rejected with `engine_failed`, `epoch` grows (all runs and samplers
+ * are gone) and a new worker is started. Knows no scheduling: requests are worked off in the order they are made.
+ */
+import { Worker } from 'node:worker_threads';
+import { RadixkvError } from '../errors.js';
+import type { EngineRequest, EngineResults, FromWorker, Op, ToWorker, WorkerOptions } from './protocol.js';
+
+/** Pause before a dead worker is replaced, so that one that dies at once does not spin. */
+const RESTART_DELAY_MS = 500;
+
+interface Waiting {
+  readonly resolve: (value: { readonly result: unknown; readonly ms: number }) => void;
+  readonly reject: (error: RadixkvError) => void;
+}
+
+export interface EngineOptions extends WorkerOptions {
+  /** Called after the worker died: its runs are gone. */
+  readonly onLost?: (reason: string) => void;
+  /** Starts the worker; tests keep hold of it. */
+  readonly createWorker?: (options: WorkerOptions) => Worker;
+}
+
+export class Engine {
+  readonly #options: EngineOptions;
+  readonly #waiting = new Map<number, Waiting>();
+  #worker: Worker | undefined;
+  #state: 'starting' | 'ready' | 'down' | 'closed' = 'starting';
+  #nextId = 0;
+  #epoch = 0;
+
+  private constructor(options: EngineOptions) {
+    this.#options = options;
+  }
+
+  /** Starts the worker and loads the model. @throws RadixkvError `engine_failed` when it can't be loaded. */
+  static async create(options: EngineOptions): Promise<Engine> {
+    const engine = new Engine(options);
+    await engine.#start();
+    return engine;
+  }
+
+  get isReady(): boolean {
+    return this.#state === 'ready';
+  }
+
+  /** Grows with every lost worker. A run or sampler belongs to one epoch. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /**
+   * Sends a request and waits for its answer.
+   *
+   * @returns the result and the milliseconds the worker spent on it.
+   * @throws RadixkvError `engine_failed` when the worker is down, dies or reports an error.
+   */
+  async call<O extends Op>(
+    request: Extract<EngineRequest, { op: O }>,
+  ): Promise<{ readonly result: EngineResults[O]; readonly ms: number }> {
+    const worker = this.#worker;
+    if (worker === undefined || this.#state !== 'ready') throw lost('the engine is not running');
+    const answer = new Promise<{ readonly result: unknown; readonly ms: number }>((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#waiting.set(id, { resolve, reject });
+      worker.postMessage({ id, request } satisfies ToWorker);
+    });
+    const { result, ms } = await answer;
+    return { result: result as EngineResults[O], ms };
+  }
+
+  async close(): Promise<void> {
+    this.#state = 'closed';
+    await this.#worker?.terminate();
+  }
+
+  #start(): Promise<void> {
+    const { onLost: _, createWorker = startWorker, ...options } = this.#options;
+    const worker = createWorker(options);
+    this.#worker = worker;
+    this.#state = 'starting';
+    return new Promise((resolve, reject) => {
+      let failure: string | undefined;
+      worker.on('message', (message: FromWorker) => {
+        if (message.type === 'ready') {
+          this.#state = 'ready';
+          resolve();
+        } else if (message.type === 'failed') failure = message.message;
+        else this.#settle(message);
+      });
+      worker.on('error', (error) => {
+        failure ??= error.message;
+      });
+      worker.on('exit', (code) => {
+        const wasReady = this.#state === 'ready';
+        const reason = failure ?? `the engine's thread ended with code ${code}`;
+        reject(lost(reason));
+        if (this.#state === 'closed') this.#rejectAll('the engine is closed');
+        else this.#lose(reason, wasReady);
+      });
+    });
+  }
+
+  #settle(message: Extract<FromWorker, { id: number }>): void {
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if (message.type === 'done') waiting?.resolve({ result: message.result, ms: message.ms });
+    else waiting?.reject(lost(message.message));
+  }
+
+  #lose(reason: string, restart: boolean): void {
+    this.#state = 'down';
+    this.#worker = undefined;
+    this.#epoch++;
+    this.#rejectAll(reason);
+    this.#options.onLost?.(reason);
+    if (!restart) return;
+    setTimeout(() => {
+      if (this.#state === 'down') this.#start().catch(() => {});
+    }, RESTART_DELAY_MS);
+  }
+
+  #rejectAll(reason: string): void {
+    for (const waiting of this.#waiting.values()) waiting.reject(lost(reason));
+    this.#waiting.clear();
+  }
+}
+
+function lost(reason: string): RadixkvError {
+  return new RadixkvError('engine_failed', `the engine failed: ${reason}`, { retryAfterS: 1 });
+}
+
+function startWorker(options: WorkerOptions): Worker {
+  return new Worker(new URL('./engine.worker.js', import.meta.url), { workerData: options });
+}

@@ -1,0 +1,144 @@
+/**
+ * The engine's thread: owns the ONNX Runtime sessions, the device runs and the samplers, and answers one request
+ * after another. See protocol.ts.
+ */
+import assert from 'node:assert/strict';
+import { parentPort, workerData } from 'node:worker_threads';
+import { createChecksum, slotBytes } from '#storage';
+import { messageOf } from '../errno.js';
+import { readManifest } from '../model/manifest.js';
+import { DeviceRun } from './device-run.js';
+import { GraphRunner } from './graph-runner.js';
+import type {
+  EngineRequest,
+  EngineResults,
+  FromWorker,
+  Op,
+  RunId,
+  SamplerId,
+  ToWorker,
+  WorkerOptions,
+} from './protocol.js';
+import { createSampler, type Sampler } from './sampler.js';
+
+type Handlers = {
+  readonly [op in Op]: (request: Extract<EngineRequest, { op: op }>) => EngineResults[op] | Promise<EngineResults[op]>;
+};
+
+assert(parentPort !== null, 'this file runs as a worker');
+const port = parentPort;
+const post = (message: FromWorker): void => port.postMessage(message);
+
+async function createHandlers(options: WorkerOptions): Promise<Handlers> {
+  const { directory, threads, layout, slab } = options;
+  const checksum = await createChecksum();
+  const manifest = await readManifest(directory);
+  const runner = await GraphRunner.create({ directory, manifest, layout, threads });
+  const runs = new Map<RunId, DeviceRun>();
+  const samplers = new Map<SamplerId, Sampler>();
+  const pool = new BufferPool(options.pooledBytesMax);
+  const get = <Id, T>(map: ReadonlyMap<Id, T>, id: Id): T => {
+    const found = map.get(id);
+    assert(found !== undefined, `unknown id ${String(id)}`);
+    return found;
+  };
+  const slot = (number: number): Uint8Array => {
+    assert(slab !== undefined, 'there is a host tier');
+    return slotBytes(slab, number);
+  };
+  return {
+    createRun({ run, capacityTokens }) {
+      const buffer = pool.take(capacityTokens * layout.tokenBytes);
+      runs.set(run, new DeviceRun(layout, capacityTokens, buffer));
+    },
+    copyRun({ from, to, tokens }) {
+      get(runs, to).copyFrom(get(runs, from), tokens);
+    },
+    freeRun({ run }) {
+      pool.give(get(runs, run).buffer);
+      runs.delete(run);
+    },
+    createSampler({ sampler, params, vocab }) {
+      samplers.set(sampler, createSampler(params, vocab, Math.random));
+    },
+    freeSampler({ sampler }) {
+      samplers.delete(sampler);
+    },
+    load({ run, chunks }) {
+      const target = get(runs, run);
+      for (const [index, chunk] of chunks.entries()) {
+        const bytes = slot(chunk.slot);
+        if (checksum(bytes) !== chunk.checksum) return { loaded: index };
+        target.load(bytes, chunk.start, chunk.rows);
+      }
+      return { loaded: chunks.length };
+    },
+    seal({ run, chunks }) {
+      const from = get(runs, run);
+      const checksums = chunks.map((chunk) => {
+        const bytes = slot(chunk.slot);
+        from.seal(bytes, chunk.start);
+        return checksum(bytes);
+      });
+      return { checksums };
+    },
+    async prefill({ run, start, tokens, samplers: wanted }) {
+      const logits = await runner.prefill(get(runs, run), start, tokens);
+      return { sampled: wanted.map((id) => get(samplers, id).sample(logits)) };
+    },
+    async decode({ run, position, token, sampler }) {
+      const logits = await runner.decode(get(runs, run), position, token);
+      return { sampled: get(samplers, sampler).sample(logits) };
+    },
+  };
+}
+
+/** Buffers of freed runs, for the next runs: fresh memory costs a page fault every 4 KiB. */
+class BufferPool {
+  readonly #bytesMax: number;
+  readonly #buffers: ArrayBuffer[] = [];
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** A buffer of at least `bytes`, and of at most twice that where it was used before. */
+  take(bytes: number): ArrayBuffer {
+    const fits = (buffer: ArrayBuffer) => buffer.byteLength >= bytes && buffer.byteLength <= 2 * bytes;
+    const index = this.#buffers.findIndex(fits);
+    if (index < 0) return new ArrayBuffer(bytes);
+    const [buffer] = this.#buffers.splice(index, 1);
+    this.#bytes -= buffer!.byteLength;
+    return buffer!;
+  }
+
+  give(buffer: ArrayBuffer): void {
+    this.#buffers.push(buffer);
+    this.#bytes += buffer.byteLength;
+    while (this.#bytes > this.#bytesMax) this.#bytes -= this.#buffers.shift()!.byteLength;
+  }
+}
+
+async function main(): Promise<void> {
+  const handlers = await createHandlers(workerData as WorkerOptions).catch((error: unknown) => {
+    post({ type: 'failed', message: messageOf(error) });
+    throw error;
+  });
+  let last = Promise.resolve();
+  const answer = async ({ id, request }: ToWorker): Promise<void> => {
+    const start = performance.now();
+    try {
+      const result = await (handlers[request.op] as (request: EngineRequest) => unknown)(request);
+      post({ type: 'done', id, result, ms: performance.now() - start });
+    } catch (error) {
+      post({ type: 'error', id, message: messageOf(error) });
+    }
+  };
+  port.on('message', (message: ToWorker) => {
+    last = last.then(() => answer(message));
+  });
+  post({ type: 'ready' });
+}
+
+await main();

@@ -1,0 +1,92 @@
+/**
+ * Messages between the engine's proxy (main thread) and its worker.
+ *
+ * Every request has a number and gets exactly one reply, in order. Messages carry run and slot numbers, tokens and
+ * row ranges, never KV bytes. A *run* is the device memory of one sequence: K and V rows `[0, capacity)` of all
+ * layers. A *sampler* is the drawing state of one choice.
+ */
+import type { KvLayout, Slab } from '#storage';
+import type { SamplingParams } from '../serving/completion.js';
+import type { SampledToken } from './sampler.js';
+
+export type RunId = number;
+export type SamplerId = number;
+
+/** What the worker is started with. */
+export interface WorkerOptions {
+  /** An imported model. */
+  readonly directory: string;
+  readonly threads: number;
+  readonly layout: KvLayout;
+  /** The host tier's slots; absent without a host tier. */
+  readonly slab?: Slab;
+  /** Bytes of freed runs that may be kept for the next ones. */
+  readonly pooledBytesMax: number;
+}
+
+/** Rows `[0, rows)` of a chunk in a host slot, and where they belong in a run. */
+export interface SlotRows {
+  readonly slot: number;
+  /** First row of the chunk in the run. */
+  readonly start: number;
+  readonly rows: number;
+}
+
+export type EngineRequest =
+  | { readonly op: 'createRun'; readonly run: RunId; readonly capacityTokens: number }
+  /** Copies rows `[0, tokens)` of another run. */
+  | { readonly op: 'copyRun'; readonly from: RunId; readonly to: RunId; readonly tokens: number }
+  | { readonly op: 'freeRun'; readonly run: RunId }
+  | { readonly op: 'createSampler'; readonly sampler: SamplerId; readonly params: SamplingParams; readonly vocab: number }
+  | { readonly op: 'freeSampler'; readonly sampler: SamplerId }
+  /** Host slots → run rows. Stops at the first slot whose bytes do not match its checksum. */
+  | {
+      readonly op: 'load';
+      readonly run: RunId;
+      readonly chunks: readonly (SlotRows & { readonly checksum: bigint })[];
+    }
+  /** Run rows → host slots. */
+  | { readonly op: 'seal'; readonly run: RunId; readonly chunks: readonly Omit<SlotRows, 'rows'>[] }
+  /** Computes the rows `[start, start + tokens.length)`, and draws one token from the last row's logits a sampler. */
+  | {
+      readonly op: 'prefill';
+      readonly run: RunId;
+      readonly start: number;
+      readonly tokens: Int32Array;
+      readonly samplers: readonly SamplerId[];
+    }
+  /** Computes row `position` and draws the next token. */
+  | {
+      readonly op: 'decode';
+      readonly run: RunId;
+      readonly position: number;
+      readonly token: number;
+      readonly sampler: SamplerId;
+    };
+
+/** What each request is answered with. */
+export interface EngineResults {
+  createRun: undefined;
+  copyRun: undefined;
+  freeRun: undefined;
+  createSampler: undefined;
+  freeSampler: undefined;
+  /** Chunks loaded; fewer than asked when the next one was corrupt. */
+  load: { readonly loaded: number };
+  seal: { readonly checksums: readonly bigint[] };
+  prefill: { readonly sampled: readonly SampledToken[] };
+  decode: { readonly sampled: SampledToken };
+}
+
+export type Op = EngineRequest['op'];
+
+export type ToWorker = { readonly id: number; readonly request: EngineRequest };
+
+export type FromWorker =
+  | { readonly type: 'ready' }
+  /** The graphs or weights can't be loaded. */
+  | { readonly type: 'failed'; readonly message: string }
+  /** `ms`: time the worker spent on the request. */
+  | { readonly type: 'done'; readonly id: number; readonly result: unknown; readonly ms: number }
+  /** The request failed; the worker lives on. */
+  | { readonly type: 'error'; readonly id: number; readonly message: string };
