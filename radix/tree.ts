@@ -161,12 +161,18 @@ export class RadixTree {
   /** Forgets one chunk. Asserts that it stands here, unpinned and with no chunk after it. */
   remove(id: ChunkId): void {
     const chunk = this.#standing(id);
-    const { node } = chunk;
     assert(chunk.pins === 0, 'a pinned chunk is never removed');
-    assert(node.children === undefined && node.chunks.at(-1) === chunk, 'only a leaf chunk is removed');
+    assert(this.isRemovable(id), 'only a leaf chunk is removed');
     this.#recency.delete(chunk);
     this.#chunks.delete(id);
-    this.#forest.shorten(node);
+    this.#forest.shorten(chunk.node);
+  }
+
+  /** Whether `remove` would accept it: it stands here, unpinned and with no chunk after it. */
+  isRemovable(id: ChunkId): boolean {
+    const chunk = this.#chunks.get(id);
+    if (chunk === undefined || chunk.pins > 0) return false;
+    return chunk.node.children === undefined && chunk.node.chunks.at(-1) === chunk;
   }
 
   /** The least recently used chunk that `remove` accepts; undefined when every chunk is pinned. O(1). */

@@ -19,6 +19,8 @@ interface Waiting {
 export interface EngineOptions extends WorkerOptions {
   /** Called after the worker died: its runs are gone. */
   readonly onLost?: (reason: string) => void;
+  /** Called when a worker can take requests, the first one too. */
+  readonly onReady?: () => void;
   /** Starts the worker; tests keep hold of it. */
   readonly createWorker?: (options: WorkerOptions) => Worker;
 }
@@ -77,8 +79,9 @@ export class Engine {
   }
 
   #start(): Promise<void> {
-    const { onLost: _, createWorker = startWorker, ...options } = this.#options;
-    const worker = createWorker(options);
+    const { directory, threads, layout, slab } = this.#options;
+    const createWorker = this.#options.createWorker ?? startWorker;
+    const worker = createWorker({ directory, threads, layout, ...(slab && { slab }) });
     this.#worker = worker;
     this.#state = 'starting';
     return new Promise((resolve, reject) => {
@@ -86,6 +89,7 @@ export class Engine {
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') {
           this.#state = 'ready';
+          this.#options.onReady?.();
           resolve();
         } else if (message.type === 'failed') failure = message.message;
         else this.#settle(message);

@@ -22,7 +22,9 @@ import type {
 import { createSampler, type Sampler } from './sampler.js';
 
 type Handlers = {
-  readonly [op in Op]: (request: Extract<EngineRequest, { op: op }>) => EngineResults[op] | Promise<EngineResults[op]>;
+  readonly [op in Op]: (
+    request: Extract<EngineRequest, { op: op }>,
+  ) => EngineResults[op] | Promise<EngineResults[op]>;
 };
 
 assert(parentPort !== null, 'this file runs as a worker');
@@ -36,7 +38,6 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
   const runner = await GraphRunner.create({ directory, manifest, layout, threads });
   const runs = new Map<RunId, DeviceRun>();
   const samplers = new Map<SamplerId, Sampler>();
-  const pool = new BufferPool(options.pooledBytesMax);
   const get = <Id, T>(map: ReadonlyMap<Id, T>, id: Id): T => {
     const found = map.get(id);
     assert(found !== undefined, `unknown id ${String(id)}`);
@@ -48,14 +49,15 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
   };
   return {
     createRun({ run, capacityTokens }) {
-      const buffer = pool.take(capacityTokens * layout.tokenBytes);
-      runs.set(run, new DeviceRun(layout, capacityTokens, buffer));
+      runs.set(
+        run,
+        new DeviceRun(layout, capacityTokens, new ArrayBuffer(capacityTokens * layout.tokenBytes)),
+      );
     },
     copyRun({ from, to, tokens }) {
       get(runs, to).copyFrom(get(runs, from), tokens);
     },
     freeRun({ run }) {
-      pool.give(get(runs, run).buffer);
       runs.delete(run);
     },
     createSampler({ sampler, params, vocab }) {
@@ -91,33 +93,6 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
       return { sampled: get(samplers, sampler).sample(logits) };
     },
   };
-}
-
-/** Buffers of freed runs, for the next runs: fresh memory costs a page fault every 4 KiB. */
-class BufferPool {
-  readonly #bytesMax: number;
-  readonly #buffers: ArrayBuffer[] = [];
-  #bytes = 0;
-
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-  }
-
-  /** A buffer of at least `bytes`, and of at most twice that where it was used before. */
-  take(bytes: number): ArrayBuffer {
-    const fits = (buffer: ArrayBuffer) => buffer.byteLength >= bytes && buffer.byteLength <= 2 * bytes;
-    const index = this.#buffers.findIndex(fits);
-    if (index < 0) return new ArrayBuffer(bytes);
-    const [buffer] = this.#buffers.splice(index, 1);
-    this.#bytes -= buffer!.byteLength;
-    return buffer!;
-  }
-
-  give(buffer: ArrayBuffer): void {
-    this.#buffers.push(buffer);
-    this.#bytes += buffer.byteLength;
-    while (this.#bytes > this.#bytesMax) this.#bytes -= this.#buffers.shift()!.byteLength;
-  }
 }
 
 async function main(): Promise<void> {

@@ -95,7 +95,11 @@ export class GraphRunner {
       [NAMES.tokens]: new Tensor('int64', tokens, [rows]),
       [NAMES.cos]: new Tensor('float32', cos, [rows, half]),
       [NAMES.sin]: new Tensor('float32', sin, [rows, half]),
-      [NAMES.rotationRows]: new Tensor('int64', BigInt64Array.from({ length: rows }, (_, i) => BigInt(i)), [1, rows]),
+      [NAMES.rotationRows]: new Tensor(
+        'int64',
+        BigInt64Array.from({ length: rows }, (_, i) => BigInt(i)),
+        [1, rows],
+      ),
     };
     const { kvHeads, headDim, dtype } = this.#layout;
     const dims = [start, kvHeads, headDim];

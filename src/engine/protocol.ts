@@ -20,8 +20,6 @@ export interface WorkerOptions {
   readonly layout: KvLayout;
   /** The host tier's slots; absent without a host tier. */
   readonly slab?: Slab;
-  /** Bytes of freed runs that may be kept for the next ones. */
-  readonly pooledBytesMax: number;
 }
 
 /** Rows `[0, rows)` of a chunk in a host slot, and where they belong in a run. */
@@ -37,7 +35,12 @@ export type EngineRequest =
   /** Copies rows `[0, tokens)` of another run. */
   | { readonly op: 'copyRun'; readonly from: RunId; readonly to: RunId; readonly tokens: number }
   | { readonly op: 'freeRun'; readonly run: RunId }
-  | { readonly op: 'createSampler'; readonly sampler: SamplerId; readonly params: SamplingParams; readonly vocab: number }
+  | {
+      readonly op: 'createSampler';
+      readonly sampler: SamplerId;
+      readonly params: SamplingParams;
+      readonly vocab: number;
+    }
   | { readonly op: 'freeSampler'; readonly sampler: SamplerId }
   /** Host slots → run rows. Stops at the first slot whose bytes do not match its checksum. */
   | {

@@ -54,7 +54,11 @@ const MANIFEST = z.object({
 export type Manifest = z.infer<typeof MANIFEST>;
 
 /** Files of an imported model, beside the tokenizer's. */
-export const MODEL_FILES = { manifest: 'manifest.json', prefill: 'prefill.onnx', decode: 'decode.onnx' } as const;
+export const MODEL_FILES = {
+  manifest: 'manifest.json',
+  prefill: 'prefill.onnx',
+  decode: 'decode.onnx',
+} as const;
 
 /** @throws RadixkvError `corrupt_model` for a missing, malformed or outdated manifest; importing again helps. */
 export async function readManifest(directory: string): Promise<Manifest> {

@@ -21,7 +21,9 @@ export function decodeGraph(options: TrunkOptions): Uint8Array {
         const headed = g.op('Reshape', [row, g.int64(1, kvHeads, headDim)]);
         return trunk.toFloat32(g.op('Concat', [NAMES.past(of, layer), headed], { axis: 0 }));
       };
-      const weights = g.op('Softmax', [g.msOp('FusedMatMul', [grouped, appended('k', k)], scores)], { axis: -1 });
+      const weights = g.op('Softmax', [g.msOp('FusedMatMul', [grouped, appended('k', k)], scores)], {
+        axis: -1,
+      });
       const attended = g.msOp('FusedMatMul', [weights, appended('v', v)], { transBatchB: 1 });
       return g.op('Reshape', [attended, g.int64(1, heads * headDim)]);
     },

@@ -223,7 +223,11 @@ export class Trunk {
     this.#head(normed);
     this.g.output(NAMES.logits, 'float32', [1, this.spec.vocab]);
     this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
-    this.g.output(NAMES.fresh, this.kvType, [2 * this.spec.layers, 'R', this.spec.kvHeads * this.spec.headDim]);
+    this.g.output(NAMES.fresh, this.kvType, [
+      2 * this.spec.layers,
+      'R',
+      this.spec.kvHeads * this.spec.headDim,
+    ]);
   }
 
   #head(x: string): void {

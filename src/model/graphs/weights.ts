@@ -142,7 +142,8 @@ async function storeHeadAndEmbedding(
     file.tensors.set('embedding.s', { ...file.tensors.get('head.s')!, dims: [rows, cols / blockSize] });
     return { id: 'embedding', kind: 'blocks', rows, cols, bits, blockSize, hasOffsets: false };
   }
-  const { rows, cols, values } = tied && head.kind === 'dense' ? head : await source.dense('token_embd.weight');
+  const { rows, cols, values } =
+    tied && head.kind === 'dense' ? head : await source.dense('token_embd.weight');
   await file.put('embedding.w', 'float32', [rows, cols], values);
   return { id: 'embedding', kind: 'dense', rows, cols };
 }
@@ -153,7 +154,14 @@ function join(matrices: readonly LinearMatrix[]): LinearMatrix[] {
   if (matrices.length === 1) return [first];
   const dense = matrices.filter((matrix): matrix is DenseMatrix => matrix.kind === 'dense');
   if (dense.length === matrices.length) {
-    return [{ kind: 'dense', rows: rowsOf(dense), cols: first.cols, values: joinFloats(dense.map((m) => m.values)) }];
+    return [
+      {
+        kind: 'dense',
+        rows: rowsOf(dense),
+        cols: first.cols,
+        values: joinFloats(dense.map((m) => m.values)),
+      },
+    ];
   }
   const blocks = matrices.filter(
     (matrix): matrix is BlockMatrix =>
@@ -173,7 +181,12 @@ function joinBlocks(matrices: readonly BlockMatrix[]): BlockMatrix {
     packed.set(matrix.packed, at);
     at += matrix.packed.length;
   }
-  const joined = { ...first, rows: rowsOf(matrices), packed, scales: joinFloats(matrices.map((m) => m.scales)) };
+  const joined = {
+    ...first,
+    rows: rowsOf(matrices),
+    packed,
+    scales: joinFloats(matrices.map((m) => m.scales)),
+  };
   if (matrices.every((matrix) => matrix.offsets === undefined)) return joined;
   const offsets = matrices.map((matrix) => matrix.offsets ?? new Float32Array(matrix.scales.length));
   return { ...joined, offsets: joinFloats(offsets) };

@@ -12,9 +12,9 @@ import {
   NodeProtoSchema,
   OperatorSetIdProtoSchema,
   StringStringEntryProtoSchema,
+  type TensorProto,
   TensorProto_DataLocation,
   TensorProto_DataType,
-  type TensorProto,
   TensorProtoSchema,
   TensorShapeProto_DimensionSchema,
   TensorShapeProtoSchema,
@@ -71,7 +71,12 @@ export class GraphBuilder {
   }
 
   /** A node of the default domain with one output, whose name is returned; `''` is an absent input. */
-  op(type: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}, name?: string): string {
+  op(
+    type: string,
+    inputs: readonly string[],
+    attributes: Record<string, Attribute> = {},
+    name?: string,
+  ): string {
     return this.#node('', type, inputs, [name ?? this.#fresh(type)], attributes)[0]!;
   }
 

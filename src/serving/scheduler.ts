@@ -1,0 +1,318 @@
+/**
+ * Decides what the engine computes next: one prefill tile, or one decode step of every answer, in turn.
+ *
+ * Life of a sequence: queued → opened (its cached prefix is in a run) → prefilled tile by tile → decoded → ended; it
+ * may be aborted between any two steps, and gives back everything it holds in `#leave`, however it ends.
+ *
+ * - A decode step of all running answers follows every tile, so that no stream stalls behind a long prompt.
+ * - A queued sequence whose prompt begins like one that is being prefilled waits for it: a shared new prefix is
+ *   computed once.
+ * - When nothing else is to do, rows that decode made are computed again by prefill, so that answers can be reused.
+ */
+import { commonPrefix, type KvCache, type Run } from '../cache/kv-cache.js';
+import type { Engine } from '../engine/engine.js';
+import { RadixkvError } from '../errors.js';
+import type { Branch, Sequence } from './sequence.js';
+
+export interface SchedulerLimits {
+  /** Prompt tokens computed in one run of the engine. */
+  readonly tileTokens: number;
+  readonly chunkTokens: number;
+  /** Requests that compute at the same time, and that may wait. */
+  readonly maxActive: number;
+  readonly maxQueue: number;
+}
+
+/** Rows reserved beyond the prompt at first; more are added as an answer grows. */
+const ANSWER_ROWS = 256;
+
+export class Scheduler {
+  readonly #cache: KvCache;
+  readonly #engine: Engine;
+  readonly #limits: SchedulerLimits;
+  readonly #vocab: number;
+  readonly #queue: Sequence[] = [];
+  readonly #active = new Set<Sequence>();
+  #nextSampler = 0;
+  #wake: (() => void) | undefined;
+  #isClosed = false;
+  #isIdle = false;
+  readonly #loop: Promise<void>;
+  #idleWaiters: (() => void)[] = [];
+
+  constructor(options: {
+    readonly cache: KvCache;
+    readonly engine: Engine;
+    readonly limits: SchedulerLimits;
+    /** Tokens that may be drawn. */
+    readonly vocab: number;
+  }) {
+    this.#cache = options.cache;
+    this.#engine = options.engine;
+    this.#limits = options.limits;
+    this.#vocab = options.vocab;
+    this.#loop = this.#run();
+  }
+
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  get active(): number {
+    return this.#active.size;
+  }
+
+  /** @throws RadixkvError `queue_full`. */
+  submit(sequence: Sequence): void {
+    if (this.#queue.length >= this.#limits.maxQueue && this.#active.size >= this.#limits.maxActive) {
+      throw new RadixkvError('queue_full', `${this.#queue.length} requests are waiting already`, {
+        retryAfterS: 1 + Math.ceil(this.#queue.length / this.#limits.maxActive),
+      });
+    }
+    this.#queue.push(sequence);
+    sequence.request.signal.addEventListener('abort', () => this.#notify(), { once: true });
+    this.#notify();
+  }
+
+  /** Resolves when nothing is queued, active or left to settle. */
+  idle(): Promise<void> {
+    if (this.#isIdle && this.#queue.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** The engine lost its memory: what is active fails, what is queued waits for `engineReady`. */
+  engineLost(reason: string): void {
+    const error = new RadixkvError('engine_failed', `the engine failed: ${reason}`, { retryAfterS: 1 });
+    for (const sequence of this.#active) this.#fail(sequence, error);
+  }
+
+  engineReady(): void {
+    this.#notify();
+  }
+
+  /** Fails what is queued or active, and stops. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const error = new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
+    for (const sequence of [...this.#queue.splice(0), ...this.#active]) this.#fail(sequence, error);
+    this.#notify();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isClosed) {
+      const didWork = await this.#step();
+      if (didWork || this.#isClosed) continue;
+      this.#isIdle = true;
+      for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#isIdle = false;
+    }
+  }
+
+  #notify(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  /** Returns false when there is nothing to do until something happens. */
+  async #step(): Promise<boolean> {
+    this.#dropAborted();
+    if (!this.#engine.isReady) return false;
+    await this.#admit();
+    const prefilling = [...this.#active].find((sequence) => !sequence.isPrefilled);
+    if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillTile(prefilling));
+    for (const sequence of [...this.#active]) {
+      if (sequence.branches.length > 0) await this.#guard(sequence, () => this.#decodeStep(sequence));
+    }
+    if (this.#active.size > 0) return true;
+    return this.#settle();
+  }
+
+  #dropAborted(): void {
+    for (const sequence of [...this.#queue, ...this.#active]) {
+      if (!sequence.isAborted) continue;
+      sequence.end();
+      this.#leave(sequence);
+    }
+  }
+
+  async #admit(): Promise<void> {
+    for (const sequence of [...this.#queue]) {
+      if (this.#active.size >= this.#limits.maxActive) return;
+      if (this.#waitsForPrefix(sequence)) continue;
+      const opened = await this.#guard(sequence, () => this.#open(sequence));
+      if (opened === false) return;
+    }
+  }
+
+  /** Whether a running prefill will soon hold a chunk or more of this prompt beyond what is cached now. */
+  #waitsForPrefix(sequence: Sequence): boolean {
+    const { prompt, request } = sequence;
+    let cached: number | undefined;
+    for (const other of this.#active) {
+      if (other.isPrefilled || other.request.namespace !== request.namespace) continue;
+      const shared = commonPrefix(other.prompt, prompt);
+      if (shared < this.#limits.chunkTokens) continue;
+      cached ??= this.#cache.peek(request.namespace, prompt);
+      if (shared - cached >= this.#limits.chunkTokens) return true;
+    }
+    return false;
+  }
+
+  /** @returns false when there is no device memory for it now. */
+  async #open(sequence: Sequence): Promise<boolean> {
+    const { prompt, request } = sequence;
+    const rows = prompt.length + Math.min(sequence.answerTokensMax, ANSWER_ROWS);
+    const opened = await this.#cache.open(request.namespace, prompt, rows);
+    if (opened === undefined) return false;
+    this.#queue.splice(this.#queue.indexOf(sequence), 1);
+    sequence.run = opened.run;
+    sequence.cached = opened.cached;
+    sequence.opened();
+    this.#active.add(sequence);
+    return true;
+  }
+
+  async #prefillTile(sequence: Sequence): Promise<void> {
+    const { prompt } = sequence;
+    const run = sequence.run!;
+    const start = run.length;
+    const end = Math.min(start + this.#limits.tileTokens, prompt.length);
+    const isLast = end === prompt.length;
+    const samplers = isLast ? sequence.choices.map((_, index) => this.#createSampler(sequence, index)) : [];
+    const tokens = prompt.slice(start, end);
+    const { result } = await this.#engine.call<'prefill'>({
+      op: 'prefill',
+      run: run.id,
+      start,
+      tokens,
+      samplers,
+    });
+    await this.#cache.commit(run, end);
+    if (!isLast || !this.#active.has(sequence)) return;
+    sequence.firstToken();
+    for (const [index, sampler] of samplers.entries()) {
+      const choice = sequence.choices[index]!;
+      const sampled = result.sampled[index]!;
+      choice.push(sampled);
+      if (choice.isFinished) this.#freeSampler(sequence, sampler);
+      else
+        sequence.branches.push(await this.#branch(sequence, { choice, sampler, nextToken: sampled.token }));
+    }
+    if (sequence.branches.length === 0) this.#complete(sequence);
+  }
+
+  /** The first answer continues the prompt's run, every other one a copy of it. */
+  async #branch(sequence: Sequence, parts: Omit<Branch, 'run'>): Promise<Branch> {
+    const run = sequence.run!;
+    if (sequence.branches.length === 0) return { ...parts, run };
+    const copy = await this.#cache.fork(run, run.capacityTokens);
+    if (copy === undefined) {
+      throw new RadixkvError('device_memory_full', `no device memory for ${sequence.request.n} answers`, {
+        param: 'n',
+        retryAfterS: 1,
+      });
+    }
+    return { ...parts, run: copy };
+  }
+
+  async #decodeStep(sequence: Sequence): Promise<void> {
+    for (const branch of [...sequence.branches]) {
+      if (!this.#active.has(sequence) || sequence.isAborted) return;
+      const { run, choice, sampler } = branch;
+      if (!(await this.#cache.grow(run))) {
+        throw new RadixkvError('device_memory_full', 'no device memory to continue the answer', {
+          retryAfterS: 1,
+        });
+      }
+      const { nextToken: token } = branch;
+      const position = run.length;
+      const { result } = await this.#engine.call<'decode'>({
+        op: 'decode',
+        run: run.id,
+        position,
+        token,
+        sampler,
+      });
+      run.tokens[position] = token;
+      run.length = position + 1;
+      branch.nextToken = result.sampled.token;
+      choice.push(result.sampled);
+      if (!choice.isFinished) continue;
+      sequence.branches.splice(sequence.branches.indexOf(branch), 1);
+      this.#freeSampler(sequence, sampler);
+      if (run !== sequence.run) this.#cache.discard(run);
+    }
+    if (sequence.branches.length === 0) this.#complete(sequence);
+  }
+
+  #complete(sequence: Sequence): void {
+    sequence.end();
+    this.#leave(sequence);
+  }
+
+  /** Gives back what a sequence holds. Its prompt's run stays warm. */
+  #leave(sequence: Sequence): void {
+    const at = this.#queue.indexOf(sequence);
+    if (at >= 0) this.#queue.splice(at, 1);
+    this.#active.delete(sequence);
+    for (const sampler of sequence.samplers) this.#freeSampler(sequence, sampler);
+    for (const { run } of sequence.branches.splice(0)) {
+      if (run !== sequence.run) this.#cache.discard(run);
+    }
+    if (sequence.run !== undefined) this.#cache.release(sequence.run);
+    sequence.run = undefined;
+  }
+
+  #fail(sequence: Sequence, error: Error): void {
+    sequence.events.end(error);
+    this.#leave(sequence);
+  }
+
+  /** Runs a step of one sequence; an operating error ends that sequence alone. */
+  async #guard<T>(sequence: Sequence, step: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await step();
+    } catch (error) {
+      if (!(error instanceof RadixkvError)) throw error;
+      this.#fail(sequence, error);
+      return undefined;
+    }
+  }
+
+  /** One tile of the rows that decode made in a warm run. */
+  async #settle(): Promise<boolean> {
+    const run: Run | undefined = this.#cache.unsettled();
+    if (run === undefined) return false;
+    const start = run.exact;
+    const end = Math.min(start + this.#limits.tileTokens, run.length);
+    const tokens = run.tokens.slice(start, end);
+    try {
+      await this.#engine.call<'prefill'>({ op: 'prefill', run: run.id, start, tokens, samplers: [] });
+      await this.#cache.commit(run, end);
+    } catch (error) {
+      if (!(error instanceof RadixkvError)) throw error;
+      this.#cache.discard(run);
+    }
+    return true;
+  }
+
+  #createSampler(sequence: Sequence, index: number): number {
+    const { sampling } = sequence.request;
+    const sampler = this.#nextSampler++;
+    // Each answer draws its own numbers; the seed makes all of them repeatable.
+    const seed = sampling.seed === undefined ? undefined : sampling.seed + index;
+    const params = { ...sampling, seed };
+    sequence.samplers.add(sampler);
+    this.#engine.call({ op: 'createSampler', sampler, params, vocab: this.#vocab }).catch(() => {});
+    return sampler;
+  }
+
+  #freeSampler(sequence: Sequence, sampler: number): void {
+    sequence.samplers.delete(sampler);
+    this.#engine.call({ op: 'freeSampler', sampler }).catch(() => {});
+  }
+}
