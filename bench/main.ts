@@ -1,10 +1,16 @@
 /** `npm run bench -- <what>`: runs a benchmark, prints its table and writes bench/results/<what>.json. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Argument, Command, Option } from 'commander';
+import { parseServeOptions, WEIGHTS_OPTIONS, type WeightsOption } from '../src/config/options.js';
+import { systemClock } from '../src/model/clock.js';
+import { DEFAULT_MODEL, fetchPinnedModel } from '../src/model/source/default-model.js';
+import { hubFromEnvironment } from '../src/model/source/hub.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
 import { type BenchCase, runCases } from './harness.js';
+import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
 import { radixBench } from './radix.bench.js';
@@ -20,6 +26,7 @@ interface Options {
   readonly json?: string;
   readonly gguf?: string;
   readonly threads: number;
+  readonly weights: WeightsOption;
   readonly url: string;
   readonly model: string;
 }
@@ -31,13 +38,24 @@ function casesOf(what: (typeof COMPARED)[number], quick: boolean): BenchCase[] {
   return what === 'prefill' ? prefillCases() : decodeCases(quick ? 16 : 64);
 }
 
+/** The default model's file, from an earlier download or fetched now. */
+function defaultGguf(): Promise<string> {
+  const directory = join(parseServeOptions().dataDir, 'downloads');
+  const onNotice = (message: string) => console.error(message);
+  return fetchPinnedModel(DEFAULT_MODEL, {
+    directory,
+    hub: hubFromEnvironment(process.env, systemClock),
+    onNotice,
+  });
+}
+
 async function compare(
   what: (typeof COMPARED)[number],
-  { gguf, threads, quick }: Options,
+  { gguf, threads, quick, weights }: Options,
 ): Promise<Measured> {
-  if (gguf === undefined) throw new Error(`${what} needs --gguf <path>, the model file for both sides`);
-  const peer = await createPeer({ ggufPath: gguf, threads, contextTokens: 4096, flashAttention: true });
-  const subjects = [peer];
+  const ggufPath = gguf ?? (await defaultGguf());
+  const peer = await createPeer({ ggufPath, threads, contextTokens: 4096, flashAttention: true });
+  const subjects = [await createOurs({ ggufPath, threads, weights }), peer];
   try {
     const rows = await runCases(casesOf(what, quick ?? false), subjects, {
       rounds: quick ? 3 : 7,
@@ -78,7 +96,8 @@ const program = new Command('npm run bench --')
   )
   .option('--quick', 'fewer rounds and tokens; for a look, not for the README')
   .option('--json <file>', 'where to write the result (default: bench/results/<what>.json)')
-  .option('--gguf <path>', 'model file for both sides')
+  .option('--gguf <path>', 'model file for both sides (default: the default model)')
+  .addOption(new Option('--weights <format>', 'our weight format').choices(WEIGHTS_OPTIONS).default('auto'))
   .addOption(
     new Option('--threads <count>', 'threads of either side')
       .default(availableParallelism())

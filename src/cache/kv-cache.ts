@@ -182,6 +182,11 @@ export class KvCache {
     return latest;
   }
 
+  /** Frees every run that no request uses; what the host tier holds stays. */
+  dropWarm(): void {
+    for (const run of [...this.#runs.values()]) if (!run.isActive) this.#free(run);
+  }
+
   /** The engine lost its memory: every run is gone, what the host tier holds is not. */
   forgetDevice(): void {
     this.#runs.clear();

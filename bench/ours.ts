@@ -1,0 +1,114 @@
+/**
+ * radixkv itself as a subject: the service without HTTP, and its engine for decoding.
+ *
+ * Prompts go through the service as a request would (scheduling, cache, sampling included). Decoding is timed step by
+ * step at the engine, message to its thread and back included, since the service would stop at the end of text.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import type { WeightsOption } from '../src/config/options.js';
+import { parseServeOptions } from '../src/config/options.js';
+import { importModel } from '../src/model/importer.js';
+import { createBackend } from '../src/server.js';
+import type { CompletionRequest, SamplingParams } from '../src/serving/completion.js';
+import type { CacheState, Subject } from './subject.js';
+
+const GREEDY: SamplingParams = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: undefined,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: new Map(),
+  topLogprobs: undefined,
+};
+
+/** Numbers that the service's own runs and samplers never reach. */
+const OWN_ID = 1_000_000_000;
+
+export interface OursOptions {
+  readonly ggufPath: string;
+  readonly threads: number;
+  readonly weights: WeightsOption;
+}
+
+/** Imports the model into a temporary directory, which `close` removes. */
+export async function createOurs({ ggufPath, threads, weights }: OursOptions): Promise<Subject> {
+  const directory = await mkdtemp(join(tmpdir(), 'radixkv-bench-'));
+  await importModel({ path: ggufPath, directory, weights });
+  const defaults = parseServeOptions();
+  const backend = await createBackend({ ...defaults, threads, modelDirectory: directory });
+  const { cache, engine, scheduler, service } = backend;
+  const { tileTokens } = defaults;
+
+  /** Serves a prompt with one token of answer; milliseconds to that token. */
+  const serve = async (tokens: readonly number[]): Promise<number> => {
+    await scheduler.idle();
+    const request: CompletionRequest = {
+      id: 'bench',
+      prompt: { kind: 'tokens', tokens },
+      promptField: 'prompt',
+      namespace: '',
+      n: 1,
+      maxTokens: 1,
+      stop: [],
+      sampling: GREEDY,
+      signal: new AbortController().signal,
+    };
+    const start = performance.now();
+    for await (const event of service.complete(request)) if (event.type === 'end') break;
+    return performance.now() - start;
+  };
+
+  return {
+    name: `radixkv (${weights})`,
+    supports: () => true,
+    prefill: serve,
+    async decode(context, steps) {
+      const sampler = OWN_ID;
+      const run = OWN_ID;
+      await scheduler.idle();
+      await engine.call({ op: 'createRun', run, capacityTokens: context.length + steps });
+      await engine.call({ op: 'createSampler', sampler, params: GREEDY, vocab: 49_152 });
+      let token = 0;
+      for (let start = 0; start < context.length; start += tileTokens) {
+        const tokens = Int32Array.from(context.slice(start, start + tileTokens));
+        const { result } = await engine.call<'prefill'>({
+          op: 'prefill',
+          run,
+          start,
+          tokens,
+          samplers: [sampler],
+        });
+        token = result.sampled[0]!.token;
+      }
+      const times: number[] = [];
+      for (let step = 0; step < steps; step++) {
+        const start = performance.now();
+        const position = context.length + step;
+        const { result } = await engine.call<'decode'>({ op: 'decode', run, position, token, sampler });
+        times.push(performance.now() - start);
+        token = result.sampled.token;
+      }
+      await engine.call({ op: 'freeRun', run });
+      await engine.call({ op: 'freeSampler', sampler });
+      return times;
+    },
+    async ttft(cached, fresh, from: CacheState) {
+      if (from !== 'cold') {
+        await serve([...cached, ...fresh.toReversed()]);
+        await scheduler.idle();
+        if (from === 'host') cache.dropWarm();
+      }
+      return serve([...cached, ...fresh]);
+    },
+    async close() {
+      await backend.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
