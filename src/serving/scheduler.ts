@@ -15,7 +15,7 @@ import { RadixkvError } from '../errors.js';
 import type { Branch, Sequence } from './sequence.js';
 
 export interface SchedulerLimits {
-  /** Prompt tokens computed in one run of the engine. */
+  /** Prompt tokens computed in one run of the engine; fewer while answers are being streamed. */
   readonly tileTokens: number;
   readonly chunkTokens: number;
   /** Requests that compute at the same time, and that may wait. */
@@ -25,6 +25,12 @@ export interface SchedulerLimits {
 
 /** Rows reserved beyond the prompt at first; more are added as an answer grows. */
 const ANSWER_ROWS = 256;
+
+/** A tile between decode steps is this many times shorter than one with nobody waiting. */
+const STREAMING_TILE_SHARE = 4;
+
+/** Rows settled at once: few, since a new request waits for them. */
+const SETTLE_TOKENS = 64;
 
 export class Scheduler {
   readonly #cache: KvCache;
@@ -180,7 +186,7 @@ export class Scheduler {
     const { prompt } = sequence;
     const run = sequence.run!;
     const start = run.length;
-    const end = Math.min(start + this.#limits.tileTokens, prompt.length);
+    const end = Math.min(start + this.#tileTokens(), prompt.length);
     const isLast = end === prompt.length;
     const samplers = isLast ? sequence.choices.map((_, index) => this.#createSampler(sequence, index)) : [];
     const tokens = prompt.slice(start, end);
@@ -203,6 +209,13 @@ export class Scheduler {
         sequence.branches.push(await this.#branch(sequence, { choice, sampler, nextToken: sampled.token }));
     }
     if (sequence.branches.length === 0) this.#complete(sequence);
+  }
+
+  /** Streams wait for a tile, so tiles are shorter while there are any. What is computed is the same. */
+  #tileTokens(): number {
+    const { tileTokens } = this.#limits;
+    const isStreaming = [...this.#active].some((sequence) => sequence.branches.length > 0);
+    return isStreaming ? Math.max(2, Math.ceil(tileTokens / STREAMING_TILE_SHARE)) : tileTokens;
   }
 
   /** The first answer continues the prompt's run, every other one a copy of it. */
@@ -288,7 +301,7 @@ export class Scheduler {
     const run: Run | undefined = this.#cache.unsettled();
     if (run === undefined) return false;
     const start = run.exact;
-    const end = Math.min(start + this.#limits.tileTokens, run.length);
+    const end = Math.min(start + SETTLE_TOKENS, run.length);
     const tokens = run.tokens.slice(start, end);
     try {
       await this.#engine.call<'prefill'>({ op: 'prefill', run: run.id, start, tokens, samplers: [] });

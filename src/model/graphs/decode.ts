@@ -17,10 +17,8 @@ export function decodeGraph(options: TrunkOptions): Uint8Array {
   trunk.build(
     ({ q, k, v }, layer) => {
       const grouped = g.op('Reshape', [q, g.int64(kvHeads, heads / kvHeads, headDim)]);
-      const appended = (of: 'k' | 'v', row: string) => {
-        const headed = g.op('Reshape', [row, g.int64(1, kvHeads, headDim)]);
-        return trunk.toFloat32(g.op('Concat', [NAMES.past(of, layer), headed], { axis: 0 }));
-      };
+      const appended = (of: 'k' | 'v', row: string) =>
+        trunk.toFloat32(g.op('Concat', [NAMES.past(of, layer), row], { axis: 0 }));
       const weights = g.op('Softmax', [g.msOp('FusedMatMul', [grouped, appended('k', k)], scores)], {
         axis: -1,
       });

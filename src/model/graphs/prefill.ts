@@ -20,6 +20,7 @@ export function prefillGraph(options: TrunkOptions): Uint8Array {
     const turned = g.op('Transpose', [trunk.toFloat32(past)], { perm: [1, 0, 2] });
     return g.op('Unsqueeze', [turned, g.int64(0)]);
   };
+  const flat = (rows: string) => g.op('Reshape', [trunk.toFloat32(rows), g.int64(1, -1, kvHeads * headDim)]);
   trunk.build(
     ({ q, k, v }, layer) => {
       const past = (['k', 'v'] as const).map((of) => headMajor(NAMES.past(of, layer)));
@@ -27,7 +28,7 @@ export function prefillGraph(options: TrunkOptions): Uint8Array {
       const [attended] = g.ops(
         'com.microsoft',
         'GroupQueryAttention',
-        [q, trunk.toFloat32(k), trunk.toFloat32(v), ...past, ...lengths],
+        [q, flat(k), flat(v), ...past, ...lengths],
         [true, true, true],
         { num_heads: heads, kv_num_heads: kvHeads, scale: { f: 1 / Math.sqrt(headDim) }, do_rotary: 0 },
       );

@@ -6,7 +6,7 @@
  */
 import { ELEMENT, type GraphBuilder } from '../onnx/graph.js';
 import type { ModelSpec } from '../spec.js';
-import type { StoredMatrix, StoredWeights } from './weights.js';
+import { blockSumsId, type StoredMatrix, type StoredWeights } from './weights.js';
 
 /** Beside every graph of a model. */
 export const WEIGHTS_FILE = 'weights.bin';
@@ -30,7 +30,7 @@ export const NAMES = {
   logits: 'logits',
   /** `[P, kvHeads, headDim]` of the model's KV type. */
   past: (of: 'k' | 'v', layer: number): string => `past_${of}_${layer}`,
-  /** The new rows of all layers, K and V of a layer after each other: `[2 * layers, R, kvHeads * headDim]`. */
+  /** The new rows of all layers, K and V of a layer after each other: `[2 * layers * R, kvHeads, headDim]`. */
   fresh: 'fresh',
 } as const;
 
@@ -46,7 +46,7 @@ export class Trunk {
   readonly spec: ModelSpec;
   readonly kvType: TrunkOptions['kvType'];
   readonly #weights: StoredWeights;
-  /** `[1, R, kvHeads * headDim]` each, in the order of the output `fresh`. */
+  /** `[R, kvHeads, headDim]` each, in the order of the output `fresh`. */
   readonly #fresh: string[] = [];
 
   constructor(g: GraphBuilder, options: TrunkOptions) {
@@ -125,14 +125,13 @@ export class Trunk {
     });
     if (!matrix.hasOffsets) return codes;
     // Σ offset[b] · Σ_{c in b} x[c]: what the codes' common offset adds, block by block.
-    const blocked = this.g.op('Reshape', [x, this.g.int64(-1, cols / blockSize, blockSize)]);
-    const sums = this.g.op('ReduceSum', [blocked, this.g.int64(-1)], { keepdims: 0 });
+    const sums = this.g.op('MatMul', [x, this.weight(blockSumsId(cols, blockSize))]);
     return this.g.op('Gemm', [sums, this.weight(`${id}.o`), codes]);
   }
 
   /**
    * Query, key and value rows of a layer from its normed input: queries and keys rotated. `q` is `[1, R, heads ×
-   * headDim]`; `k` and `v` are `[1, R, kvHeads × headDim]` of the KV type, and part of the output `fresh`.
+   * headDim]`; `k` and `v` are `[R, kvHeads, headDim]` of the KV type, and part of the output `fresh`.
    */
   queryKeyValue(x: string, layer: number): { readonly q: string; readonly k: string; readonly v: string } {
     const { g, spec } = this;
@@ -179,10 +178,10 @@ export class Trunk {
 
   /** Rows as they are kept. */
   #keep(rows: string): string {
-    const kept = this.kvType === 'float32' ? rows : this.g.op('Cast', [rows], { to: ELEMENT.float16 });
-    const batched = this.g.op('Reshape', [kept, this.g.int64(1, -1, this.spec.kvHeads * this.spec.headDim)]);
-    this.#fresh.push(batched);
-    return batched;
+    const split = this.g.op('Reshape', [rows, this.g.int64(-1, this.spec.kvHeads, this.spec.headDim)]);
+    const kept = this.kvType === 'float32' ? split : this.g.op('Cast', [split], { to: ELEMENT.float16 });
+    this.#fresh.push(kept);
+    return kept;
   }
 
   /** Rows of the KV type as float32. */
@@ -223,11 +222,7 @@ export class Trunk {
     this.#head(normed);
     this.g.output(NAMES.logits, 'float32', [1, this.spec.vocab]);
     this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
-    this.g.output(NAMES.fresh, this.kvType, [
-      2 * this.spec.layers,
-      'R',
-      this.spec.kvHeads * this.spec.headDim,
-    ]);
+    this.g.output(NAMES.fresh, this.kvType, ['2LR', this.spec.kvHeads, this.spec.headDim]);
   }
 
   #head(x: string): void {

@@ -120,8 +120,22 @@ async function storeMatrix(file: WeightFile, id: string, matrix: LinearMatrix): 
   await file.put(`${id}.s`, 'float32', [rows * blocks], scales);
   if (offsets !== undefined) {
     await file.put(`${id}.o`, 'float32', [blocks, rows], transpose(offsets, rows, blocks));
+    await storeBlockSums(file, cols, blockSize);
   }
   return { id, kind: 'blocks', rows, cols, bits, blockSize, hasOffsets: offsets !== undefined };
+}
+
+/** A matrix of ones and zeros: `x · M` sums each block of `x`. */
+export const blockSumsId = (cols: number, blockSize: number): string => `block_sums_${cols}_${blockSize}`;
+
+/** `[cols, blocks]`, once for all matrices of that shape. */
+async function storeBlockSums(file: WeightFile, cols: number, blockSize: number): Promise<void> {
+  const id = blockSumsId(cols, blockSize);
+  if (file.tensors.has(id)) return;
+  const blocks = cols / blockSize;
+  const ones = new Float32Array(cols * blocks);
+  for (let col = 0; col < cols; col++) ones[col * blocks + Math.floor(col / blockSize)] = 1;
+  await file.put(id, 'float32', [cols, blocks], ones);
 }
 
 /**
