@@ -74,12 +74,15 @@ export class Sequence {
   }
 
   #usage(): Usage {
-    const promptTokens = this.prompt.length;
+    const cached = this.cached.device + this.cached.host;
+    // An aborted request may have computed a part only.
+    const isComplete = this.#firstTokenAt !== undefined;
+    const promptTokens = isComplete ? this.prompt.length : Math.max(cached, this.run?.length ?? 0);
     return {
       promptTokens,
       completionTokens: this.choices.reduce((sum, choice) => sum + choice.tokens, 0),
       cachedTokens: this.cached,
-      computedTokens: promptTokens - this.cached.device - this.cached.host,
+      computedTokens: promptTokens - cached,
     };
   }
 

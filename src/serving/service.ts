@@ -7,7 +7,7 @@
 import { type KvCache, requireFit } from '../cache/kv-cache.js';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
-import { encodeChat } from '../text/chat-prompt.js';
+import { encodeChat, withBos } from '../text/chat-prompt.js';
 import { type ChatTemplate, requireChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { Choice } from './choice.js';
@@ -114,7 +114,7 @@ export class Service implements CompletionService {
     if (prompt.kind === 'text') {
       this.#checkLength(prompt.text.length, param);
       const tokens = tokenizer.encodeText(prompt.text);
-      return this.#nonEmpty(tokenizer.addBos ? Int32Array.of(tokenizer.bos!, ...tokens) : tokens, param);
+      return this.#nonEmpty(tokenizer.addBos ? withBos(tokenizer, tokens) : tokens, param);
     }
     this.#checkLength(
       prompt.messages.reduce((sum, { content }) => sum + content.length, 0),

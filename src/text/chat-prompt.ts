@@ -33,5 +33,13 @@ export function encodeChat(
   }));
   const tokens = tokenizer.encodeRendered(template.render(shielded, options), marker);
   if (!tokenizer.addBos || tokens[0] === tokenizer.bos) return tokens;
-  return Int32Array.of(tokenizer.bos!, ...tokens);
+  return withBos(tokenizer, tokens);
+}
+
+/** The tokens behind the one that begins a sequence. */
+export function withBos(tokenizer: Tokenizer, tokens: Int32Array): Int32Array {
+  const all = new Int32Array(tokens.length + 1);
+  all[0] = tokenizer.bos!;
+  all.set(tokens, 1);
+  return all;
 }
