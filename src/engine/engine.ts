@@ -11,9 +11,15 @@ import type { EngineRequest, EngineResults, FromWorker, Op, ToWorker, WorkerOpti
 /** Pause before a dead worker is replaced, so that one that dies at once does not spin. */
 const RESTART_DELAY_MS = 500;
 
+interface Done<Result> {
+  readonly result: Result;
+  readonly ms: number;
+}
+
 interface Waiting {
-  readonly resolve: (value: { readonly result: unknown; readonly ms: number }) => void;
-  readonly reject: (error: RadixkvError) => void;
+  /** The result is the one of the request's op, which the type of a reply can't tell. */
+  resolve(done: Done<unknown>): void;
+  reject(error: RadixkvError): void;
 }
 
 export interface EngineOptions extends WorkerOptions {
@@ -59,18 +65,14 @@ export class Engine {
    * @returns the result and the milliseconds the worker spent on it.
    * @throws RadixkvError `engine_failed` when the worker is down, dies or reports an error.
    */
-  async call<O extends Op>(
-    request: Extract<EngineRequest, { op: O }>,
-  ): Promise<{ readonly result: EngineResults[O]; readonly ms: number }> {
+  async call<O extends Op>(request: Extract<EngineRequest, { op: O }>): Promise<Done<EngineResults[O]>> {
     const worker = this.#worker;
     if (worker === undefined || this.#state !== 'ready') throw lost('the engine is not running');
-    const answer = new Promise<{ readonly result: unknown; readonly ms: number }>((resolve, reject) => {
+    return new Promise((resolve: (done: Done<EngineResults[O]>) => void, reject) => {
       const id = this.#nextId++;
       this.#waiting.set(id, { resolve, reject });
       worker.postMessage({ id, request } satisfies ToWorker);
     });
-    const { result, ms } = await answer;
-    return { result: result as EngineResults[O], ms };
   }
 
   async close(): Promise<void> {

@@ -21,15 +21,24 @@ import type {
 } from './protocol.js';
 import { createSampler, type Sampler } from './sampler.js';
 
+type Requests = { readonly [O in Op]: Extract<EngineRequest, { op: O }> };
 type Handlers = {
-  readonly [op in Op]: (
-    request: Extract<EngineRequest, { op: op }>,
-  ) => EngineResults[op] | Promise<EngineResults[op]>;
+  readonly [O in Op]: (request: Requests[O]) => EngineResults[O] | Promise<EngineResults[O]>;
 };
 
 assert(parentPort !== null, 'this file runs as a worker');
 const port = parentPort;
 const post = (message: FromWorker): void => port.postMessage(message);
+
+function get<Id, T>(map: ReadonlyMap<Id, T>, id: Id): T {
+  const found = map.get(id);
+  assert(found !== undefined, `unknown id ${String(id)}`);
+  return found;
+}
+
+function handle<O extends Op>(handlers: Handlers, op: O, request: Requests[O]) {
+  return handlers[op](request);
+}
 
 async function createHandlers(options: WorkerOptions): Promise<Handlers> {
   const { directory, threads, layout, slab } = options;
@@ -38,11 +47,6 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
   const runner = await GraphRunner.create({ directory, manifest, layout, threads });
   const runs = new Map<RunId, DeviceRun>();
   const samplers = new Map<SamplerId, Sampler>();
-  const get = <Id, T>(map: ReadonlyMap<Id, T>, id: Id): T => {
-    const found = map.get(id);
-    assert(found !== undefined, `unknown id ${String(id)}`);
-    return found;
-  };
   const slot = (number: number): Uint8Array => {
     assert(slab !== undefined, 'there is a host tier');
     return slotBytes(slab, number);
@@ -96,7 +100,8 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
 }
 
 async function main(): Promise<void> {
-  const handlers = await createHandlers(workerData as WorkerOptions).catch((error: unknown) => {
+  const options: WorkerOptions = workerData;
+  const handlers = await createHandlers(options).catch((error: unknown) => {
     post({ type: 'failed', message: messageOf(error) });
     throw error;
   });
@@ -104,7 +109,7 @@ async function main(): Promise<void> {
   const answer = async ({ id, request }: ToWorker): Promise<void> => {
     const start = performance.now();
     try {
-      const result = await (handlers[request.op] as (request: EngineRequest) => unknown)(request);
+      const result = await handle(handlers, request.op, request);
       post({ type: 'done', id, result, ms: performance.now() - start });
     } catch (error) {
       post({ type: 'error', id, message: messageOf(error) });

@@ -31,7 +31,7 @@ export class GraphRunner {
     this.#prefill = sessions.prefill;
     this.#decode = sessions.decode;
     this.#layout = layout;
-    this.#rotation = new RotationTable(manifest.spec.rope as never, manifest.spec.headDim);
+    this.#rotation = new RotationTable(manifest.spec.rope, manifest.spec.headDim);
     this.#pastNames = Array.from({ length: layout.sections }, (_, section) =>
       NAMES.past(section % 2 === 0 ? 'k' : 'v', section >> 1),
     );
@@ -120,8 +120,13 @@ export class GraphRunner {
     start: number,
     rows: number,
   ): Float32Array {
-    const fresh = outputs[NAMES.fresh]!.data as Uint16Array;
+    const fresh = outputs[NAMES.fresh]!.data;
+    const logits = outputs[NAMES.logits]!.data;
+    assert(
+      ArrayBuffer.isView(fresh) && logits instanceof Float32Array,
+      'the outputs have the types of the graph',
+    );
     run.append(new Uint8Array(fresh.buffer, fresh.byteOffset, fresh.byteLength), start, rows);
-    return outputs[NAMES.logits]!.data as Float32Array;
+    return logits;
   }
 }

@@ -61,7 +61,7 @@ export async function importModel(options: ImportOptions): Promise<void> {
       description: `${source.description}, weights ${weights}, KV ${kvType}`,
       fingerprint: fingerprint(sourceFingerprint, weights, kvType, await graphs),
       kvType,
-      spec: source.spec as Manifest['spec'],
+      spec: source.spec,
     };
     await writeFile(join(directory, MODEL_FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);
   } finally {

@@ -21,7 +21,7 @@ const SCALING = z.discriminatedUnion('type', [
     highFreqFactor: z.number(),
     originalContextTokens: z.number(),
   }),
-  z.object({ type: z.literal('factors'), factors: z.array(z.number()) }),
+  z.object({ type: z.literal('factors'), factors: z.array(z.number()).readonly() }),
 ]);
 
 const MANIFEST = z.object({

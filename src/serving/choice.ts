@@ -52,7 +52,10 @@ export class Choice {
   /** Takes the next token; emits what it makes certain. */
   push(sampled: SampledToken): void {
     this.#tokens++;
-    if (this.#tokenizer.endTokens.has(sampled.token)) return this.#finish('stop');
+    if (this.#tokenizer.endTokens.has(sampled.token)) {
+      this.#finish('stop');
+      return;
+    }
     if (this.#wantsLogprobs) this.#heldLogprobs.push(this.#logprob(sampled));
     const { emit, stopped } = this.#stop.push(this.#detokenizer.push(sampled.token));
     if (stopped) {

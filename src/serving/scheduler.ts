@@ -130,7 +130,7 @@ export class Scheduler {
     await this.#admit();
     const prefilling = [...this.#active].find((sequence) => !sequence.isPrefilled);
     if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillTile(prefilling));
-    for (const sequence of [...this.#active]) {
+    for (const sequence of this.#active) {
       if (sequence.branches.length > 0) await this.#guard(sequence, () => this.#decodeStep(sequence));
     }
     if (this.#active.size > 0) return true;
@@ -146,7 +146,7 @@ export class Scheduler {
   }
 
   async #admit(): Promise<void> {
-    for (const sequence of [...this.#queue]) {
+    for (const sequence of this.#queue.slice()) {
       if (this.#active.size >= this.#limits.maxActive) return;
       if (this.#waitsForPrefix(sequence)) continue;
       const opened = await this.#guard(sequence, () => this.#open(sequence));
@@ -233,7 +233,7 @@ export class Scheduler {
   }
 
   async #decodeStep(sequence: Sequence): Promise<void> {
-    for (const branch of [...sequence.branches]) {
+    for (const branch of sequence.branches.slice()) {
       if (!this.#active.has(sequence) || sequence.isAborted) return;
       const { run, choice, sampler } = branch;
       if (!(await this.#cache.grow(run))) {

@@ -136,8 +136,6 @@ export class GraphBuilder {
 
   /** The graph's bytes, as a `.onnx` file holds them. */
   toBytes(name: string): Uint8Array {
-    const opset = (domain: string, version: number) =>
-      create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
     const model = create(ModelProtoSchema, {
       irVersion: IR_VERSION,
       producerName: 'radixkv',
@@ -168,6 +166,10 @@ export class GraphBuilder {
     this.#nodes.push(create(NodeProtoSchema, { domain, opType, input: [...input], output, attribute }));
     return output;
   }
+}
+
+function opset(domain: string, version: number) {
+  return create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
 }
 
 function attributeProto(name: string, value: Attribute) {
