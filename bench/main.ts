@@ -38,10 +38,11 @@ function casesOf(what: (typeof COMPARED)[number], quick: boolean): BenchCase[] {
   return what === 'prefill' ? prefillCases() : decodeCases(quick ? 16 : 64);
 }
 
+const onNotice = (message: string): void => console.error(message);
+
 /** The default model's file, from an earlier download or fetched now. */
 function defaultGguf(): Promise<string> {
   const directory = join(parseServeOptions().dataDir, 'downloads');
-  const onNotice = (message: string) => console.error(message);
   return fetchPinnedModel(DEFAULT_MODEL, {
     directory,
     hub: hubFromEnvironment(process.env, systemClock),

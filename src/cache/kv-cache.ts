@@ -184,7 +184,7 @@ export class KvCache {
 
   /** Frees every run that no request uses; what the host tier holds stays. */
   dropWarm(): void {
-    for (const run of [...this.#runs.values()]) if (!run.isActive) this.#free(run);
+    for (const run of this.#runs.values()) if (!run.isActive) this.#free(run);
   }
 
   /** The engine lost its memory: every run is gone, what the host tier holds is not. */
