@@ -51,6 +51,8 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
     options.hostBytes < layout.chunkBytes
       ? undefined
       : new HostTier({ layout, capacityBytes: options.hostBytes, fingerprint, checksum });
+  const tokenizer = await createTokenizer(modelDirectory);
+  const template = await createChatTemplate(modelDirectory, tokenizer.names);
   let parts: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
   const engine = await Engine.create({
     directory: modelDirectory,
@@ -59,14 +61,12 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
     ...(host && { slab: host.slab }),
     ...(options.createWorker && { createWorker: options.createWorker }),
     onReady: () => parts?.scheduler.engineReady(),
-    onLost: (reason) => {
+    onLost: (reason, wasReady) => {
       logger?.error({ reason }, 'the engine failed and is restarted');
       parts?.cache.forgetDevice();
-      parts?.scheduler.engineLost(reason);
+      parts?.scheduler.engineLost(reason, { wasReady });
     },
   });
-  const tokenizer = await createTokenizer(modelDirectory);
-  const template = await createChatTemplate(modelDirectory, tokenizer.names);
   const cache = new KvCache({ engine, layout, deviceBytes: options.deviceBytes, ...(host && { host }) });
   const vocab = Math.min(tokenizer.vocab, spec.vocab);
   const scheduler = new Scheduler({ cache, engine, vocab, limits: options });

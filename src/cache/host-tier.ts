@@ -110,8 +110,9 @@ export class HostTier {
   }
 
   /**
-   * Slots for the chunks of `tokens` (whole chunks only) that are not there yet; the present ones are in `lease`, the
-   * whole chunks of the same tokens. Fewer than wanted when the tier is full of leased chunks.
+   * Slots for the chunks of `tokens` (whole chunks only) after those in `lease`, the whole chunks of the same tokens
+   * that are there. Fewer than wanted when the tier is full of leased chunks, and up to the next present chunk where
+   * a lost one stands between: with that sealed, the next lease reaches further.
    */
   reserve(namespace: string, tokens: Int32Array, lease: HostLease): ReservedChunk[] {
     const { chunkTokens } = this.#layout;
@@ -121,9 +122,11 @@ export class HostTier {
     for (let index = lease.found.length; (index + 1) * chunkTokens <= tokens.length; index++) {
       const own = tokens.subarray(index * chunkTokens, (index + 1) * chunkTokens);
       const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens: own });
-      const slot = this.#store.reserve(key);
+      const standingId = standing[index];
+      const isPresent = standingId !== undefined && this.#keys.has(standingId) && !this.#lost.has(standingId);
+      const slot = isPresent ? undefined : this.#store.reserve(key);
       if (slot === undefined) break;
-      reserved.push({ index, id: standing[index] ?? chunkId(this.#nextId++), key, slot });
+      reserved.push({ index, id: standingId ?? chunkId(this.#nextId++), key, slot });
       parent = key;
     }
     return reserved;
@@ -193,11 +196,13 @@ export class HostTier {
 
   /** Takes lost chunks out of the tree, where nothing below them or reading them is left. */
   #sweep(): void {
-    for (const id of this.#lost) {
-      if (!this.#tree.isRemovable(id)) continue;
+    const removable = [...this.#lost].filter((id) => this.#tree.isRemovable(id));
+    for (const id of removable) {
       this.#forget(id);
       this.#lost.delete(id);
     }
+    // What stood above them may be removable now.
+    if (removable.length > 0) this.#sweep();
   }
 
   #forget(id: ChunkId): void {

@@ -122,7 +122,7 @@ export class KvCache {
     if (run.length < run.capacityTokens) return true;
     const larger = this.#allocate(run.namespace, run.capacityTokens + CAPACITY_STEP_TOKENS, run);
     if (larger === undefined) return false;
-    await this.#engine.call<'copyRun'>({ op: 'copyRun', from: run.id, to: larger.id, tokens: run.length });
+    await this.#copy(run, larger, run.length);
     // The caller keeps its `Run`: the two swap their memory.
     larger.tokens.set(run.tokens.subarray(0, run.length));
     const { id, capacityTokens, tokens } = run;
@@ -138,19 +138,26 @@ export class KvCache {
   async commit(run: Run, end: number): Promise<void> {
     run.exact = end;
     run.length = Math.max(run.length, end);
-    const host = this.#host;
     const chunks = Math.floor(end / this.#layout.chunkTokens);
-    if (host === undefined || chunks === 0) return;
-    const { namespace } = run;
+    if (this.#host === undefined || chunks === 0) return;
     const tokens = run.tokens.subarray(0, chunks * this.#layout.chunkTokens);
+    let sealed: number;
+    do sealed = await this.#seal(run, tokens, this.#host);
+    while (sealed > 0 && sealed < chunks);
+  }
+
+  /** Seals what the host tier lacks of `tokens`, up to the next present chunk: the end of what it sealed, in chunks. */
+  async #seal(run: Run, tokens: Int32Array, host: HostTier): Promise<number> {
+    const { namespace } = run;
     const lease = host.acquire(namespace, tokens, 'whole chunks');
     try {
       const reserved = host.reserve(namespace, tokens, lease);
-      if (reserved.length === 0) return;
+      if (reserved.length === 0) return 0;
       const slots = reserved.map(({ slot, index }) => ({ slot, start: index * this.#layout.chunkTokens }));
       try {
         const { result } = await this.#engine.call<'seal'>({ op: 'seal', run: run.id, chunks: slots });
         host.commit(namespace, tokens, { lease, chunks: reserved, checksums: result.checksums });
+        return reserved.at(-1)!.index + 1;
       } catch (error) {
         host.abort(reserved);
         throw error;
@@ -242,12 +249,22 @@ export class KvCache {
     }
     const fresh = this.#allocate(namespace, capacityTokens, run);
     if (fresh === undefined || run === undefined || !this.#runs.has(run.id)) return fresh;
-    await this.#engine.call<'copyRun'>({ op: 'copyRun', from: run.id, to: fresh.id, tokens: rows });
+    await this.#copy(run, fresh, rows);
     fresh.length = rows;
     fresh.exact = Math.min(rows, run.exact);
     if (!run.isActive && losesLittle) this.#free(run);
     else run.usedAt = ++this.#now;
     return fresh;
+  }
+
+  /** Rows `[0, tokens)` of a run → new memory, which is given back when that fails. */
+  async #copy(from: Run, to: Run, tokens: number): Promise<void> {
+    try {
+      await this.#engine.call<'copyRun'>({ op: 'copyRun', from: from.id, to: to.id, tokens });
+    } catch (error) {
+      this.discard(to);
+      throw error;
+    }
   }
 
   /** New memory, evicting warm runs, least recently used first; `source` goes last. */

@@ -2,7 +2,7 @@
  * The engine as the main thread sees it: a worker that computes, behind promises.
  *
  * When the worker dies, every request it held is rejected with `engine_failed`, `epoch` grows (all runs and samplers
- * are gone) and a new worker is started. Knows no scheduling: requests are worked off in the order they are made.
+ * are gone) and a new worker is started, again and again until one is ready. Knows no scheduling: requests are worked off in the order they are made.
  */
 import { Worker } from 'node:worker_threads';
 import { RadixkvError } from '../errors.js';
@@ -23,8 +23,8 @@ interface Waiting {
 }
 
 export interface EngineOptions extends WorkerOptions {
-  /** Called after the worker died: its runs are gone. */
-  readonly onLost?: (reason: string) => void;
+  /** Called after the worker died: its runs are gone. It was not ready if it was to replace one and could not start. */
+  readonly onLost?: (reason: string, wasReady: boolean) => void;
   /** Called when a worker can take requests, the first one too. */
   readonly onReady?: () => void;
   /** Starts the worker; tests keep hold of it. */
@@ -38,6 +38,7 @@ export class Engine {
   #state: 'starting' | 'ready' | 'down' | 'closed' = 'starting';
   #nextId = 0;
   #epoch = 0;
+  #isCreated = false;
 
   private constructor(options: EngineOptions) {
     this.#options = options;
@@ -47,6 +48,7 @@ export class Engine {
   static async create(options: EngineOptions): Promise<Engine> {
     const engine = new Engine(options);
     await engine.#start();
+    engine.#isCreated = true;
     return engine;
   }
 
@@ -90,6 +92,7 @@ export class Engine {
       let failure: string | undefined;
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') {
+          if (this.#state !== 'starting') return;
           this.#state = 'ready';
           this.#options.onReady?.();
           resolve();
@@ -116,13 +119,13 @@ export class Engine {
     else waiting?.reject(lost(message.message));
   }
 
-  #lose(reason: string, restart: boolean): void {
+  #lose(reason: string, wasReady: boolean): void {
     this.#state = 'down';
     this.#worker = undefined;
     this.#epoch++;
     this.#rejectAll(reason);
-    this.#options.onLost?.(reason);
-    if (!restart) return;
+    if (!this.#isCreated) return;
+    this.#options.onLost?.(reason, wasReady);
     setTimeout(() => {
       if (this.#state === 'down') this.#start().catch(() => {});
     }, RESTART_DELAY_MS);

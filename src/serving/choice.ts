@@ -18,8 +18,11 @@ export class Choice {
   readonly #tokensMax: number;
   readonly #wantsLogprobs: boolean;
   readonly #emit: (event: CompletionEvent) => void;
-  /** Log probabilities of tokens whose text is held back. */
-  #heldLogprobs: TokenLogprob[] = [];
+  /** Log probabilities of tokens whose text is held back, and where it begins: a token goes out with its beginning. */
+  #heldLogprobs: { readonly logprob: TokenLogprob; readonly start: number }[] = [];
+  /** UTF-16 units of text drawn, and emitted, so far. */
+  #drawnLength = 0;
+  #emittedLength = 0;
   #tokens = 0;
   #isFinished = false;
 
@@ -56,8 +59,12 @@ export class Choice {
       this.#finish('stop');
       return;
     }
-    if (this.#wantsLogprobs) this.#heldLogprobs.push(this.#logprob(sampled));
-    const { emit, stopped } = this.#stop.push(this.#detokenizer.push(sampled.token));
+    if (this.#wantsLogprobs) {
+      this.#heldLogprobs.push({ logprob: this.#logprob(sampled), start: this.#drawnLength });
+    }
+    const text = this.#detokenizer.push(sampled.token);
+    this.#drawnLength += text.length;
+    const { emit, stopped } = this.#stop.push(text);
     if (stopped) {
       this.#delta(emit);
       this.#isFinished = true;
@@ -78,9 +85,12 @@ export class Choice {
 
   #delta(text: string): void {
     if (text === '') return;
+    this.#emittedLength += text.length;
+    const begun = this.#heldLogprobs.filter(({ start }) => start < this.#emittedLength);
+    this.#heldLogprobs = this.#heldLogprobs.slice(begun.length);
+    const logprobs = begun.map(({ logprob }) => logprob);
     const event = { type: 'delta', index: this.index, text } as const;
-    this.#emit(this.#wantsLogprobs ? { ...event, logprobs: this.#heldLogprobs } : event);
-    this.#heldLogprobs = [];
+    this.#emit(this.#wantsLogprobs ? { ...event, logprobs } : event);
   }
 
   #logprob(sampled: SampledToken): TokenLogprob {

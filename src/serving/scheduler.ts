@@ -11,6 +11,7 @@
  */
 import { commonPrefix, type KvCache, type Run } from '../cache/kv-cache.js';
 import type { Engine } from '../engine/engine.js';
+import type { SampledToken } from '../engine/sampler.js';
 import { RadixkvError } from '../errors.js';
 import type { Branch, Sequence } from './sequence.js';
 
@@ -41,6 +42,8 @@ export class Scheduler {
   readonly #active = new Set<Sequence>();
   #nextSampler = 0;
   #wake: (() => void) | undefined;
+  /** Something happened since the last step began. */
+  #isNotified = false;
   #isClosed = false;
   #isIdle = false;
   readonly #loop: Promise<void>;
@@ -70,9 +73,10 @@ export class Scheduler {
 
   /** @throws RadixkvError `queue_full`. */
   submit(sequence: Sequence): void {
-    if (this.#queue.length >= this.#limits.maxQueue && this.#active.size >= this.#limits.maxActive) {
+    const { maxActive, maxQueue } = this.#limits;
+    if (this.#queue.length + this.#active.size >= maxActive + maxQueue) {
       throw new RadixkvError('queue_full', `${this.#queue.length} requests are waiting already`, {
-        retryAfterS: 1 + Math.ceil(this.#queue.length / this.#limits.maxActive),
+        retryAfterS: 1 + Math.ceil(this.#queue.length / maxActive),
       });
     }
     this.#queue.push(sequence);
@@ -86,10 +90,13 @@ export class Scheduler {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** The engine lost its memory: what is active fails, what is queued waits for `engineReady`. */
-  engineLost(reason: string): void {
+  /**
+   * The engine lost its memory: what is active fails. What is queued waits for `engineReady`, but fails too when the
+   * engine could not even start.
+   */
+  engineLost(reason: string, { wasReady }: { readonly wasReady: boolean }): void {
     const error = new RadixkvError('engine_failed', `the engine failed: ${reason}`, { retryAfterS: 1 });
-    for (const sequence of this.#active) this.#fail(sequence, error);
+    for (const sequence of [...this.#active, ...(wasReady ? [] : this.#queue)]) this.#fail(sequence, error);
   }
 
   engineReady(): void {
@@ -107,10 +114,11 @@ export class Scheduler {
 
   async #run(): Promise<void> {
     while (!this.#isClosed) {
+      this.#isNotified = false;
       const didWork = await this.#step();
-      if (didWork || this.#isClosed) continue;
-      this.#isIdle = true;
-      for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      if (didWork || this.#isNotified || this.#isClosed) continue;
+      this.#isIdle = this.#queue.length === 0;
+      if (this.#isIdle) for (const resolve of this.#idleWaiters.splice(0)) resolve();
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
@@ -119,6 +127,7 @@ export class Scheduler {
   }
 
   #notify(): void {
+    this.#isNotified = true;
     this.#wake?.();
     this.#wake = undefined;
   }
@@ -147,7 +156,7 @@ export class Scheduler {
 
   async #admit(): Promise<void> {
     for (const sequence of this.#queue.slice()) {
-      if (this.#active.size >= this.#limits.maxActive) return;
+      if (this.#active.size >= this.#limits.maxActive || !this.#engine.isReady || this.#isClosed) return;
       if (this.#waitsForPrefix(sequence)) continue;
       const opened = await this.#guard(sequence, () => this.#open(sequence));
       if (opened === false) return;
@@ -171,7 +180,10 @@ export class Scheduler {
   /** @returns false when there is no device memory for it now. */
   async #open(sequence: Sequence): Promise<boolean> {
     const { prompt, request } = sequence;
-    const rows = prompt.length + Math.min(sequence.answerTokensMax, ANSWER_ROWS);
+    const rowsMax = prompt.length + sequence.answerTokensMax;
+    // Growing needs the old and the new memory at once; where that could not be had, all is reserved at once.
+    const canGrow = 2 * rowsMax <= this.#cache.tokensMax;
+    const rows = canGrow ? Math.min(rowsMax, prompt.length + ANSWER_ROWS) : rowsMax;
     const opened = await this.#cache.open(request.namespace, prompt, rows);
     if (opened === undefined) return false;
     this.#queue.splice(this.#queue.indexOf(sequence), 1);
@@ -199,15 +211,27 @@ export class Scheduler {
     });
     await this.#cache.commit(run, end);
     if (!isLast || !this.#active.has(sequence)) return;
-    sequence.firstToken();
     for (const [index, sampler] of samplers.entries()) {
       const choice = sequence.choices[index]!;
-      const sampled = result.sampled[index]!;
-      choice.push(sampled);
-      if (choice.isFinished) this.#freeSampler(sequence, sampler);
-      else
-        sequence.branches.push(await this.#branch(sequence, { choice, sampler, nextToken: sampled.token }));
+      const { token: nextToken } = result.sampled[index]!;
+      sequence.branches.push(await this.#branch(sequence, { choice, sampler, nextToken }));
     }
+    // Not before there is memory for every answer, so that a request without it fails before its first text.
+    sequence.firstToken();
+    for (const [index, branch] of [...sequence.branches].entries()) {
+      this.#extend(sequence, branch, result.sampled[index]!);
+    }
+  }
+
+  /** Takes the next token of an answer; the last token of the last answer completes the sequence. */
+  #extend(sequence: Sequence, branch: Branch, sampled: SampledToken): void {
+    const { choice, run, sampler } = branch;
+    branch.nextToken = sampled.token;
+    choice.push(sampled);
+    if (!choice.isFinished) return;
+    sequence.branches = sequence.branches.filter((other) => other !== branch);
+    this.#freeSampler(sequence, sampler);
+    if (run !== sequence.run) this.#cache.discard(run);
     if (sequence.branches.length === 0) this.#complete(sequence);
   }
 
@@ -235,7 +259,7 @@ export class Scheduler {
   async #decodeStep(sequence: Sequence): Promise<void> {
     for (const branch of sequence.branches.slice()) {
       if (!this.#active.has(sequence) || sequence.isAborted) return;
-      const { run, choice, sampler } = branch;
+      const { run, sampler } = branch;
       if (!(await this.#cache.grow(run))) {
         throw new RadixkvError('device_memory_full', 'no device memory to continue the answer', {
           retryAfterS: 1,
@@ -252,14 +276,8 @@ export class Scheduler {
       });
       run.tokens[position] = token;
       run.length = position + 1;
-      branch.nextToken = result.sampled.token;
-      choice.push(result.sampled);
-      if (!choice.isFinished) continue;
-      sequence.branches.splice(sequence.branches.indexOf(branch), 1);
-      this.#freeSampler(sequence, sampler);
-      if (run !== sequence.run) this.#cache.discard(run);
+      if (this.#active.has(sequence)) this.#extend(sequence, branch, result.sampled);
     }
-    if (sequence.branches.length === 0) this.#complete(sequence);
   }
 
   #complete(sequence: Sequence): void {

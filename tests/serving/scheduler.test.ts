@@ -1,0 +1,369 @@
+/** The scheduler with the real engine on the tiny chat model: order, memory, aborts, failures, and that nothing is left. */
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import fc from 'fast-check';
+import {
+  answerOf,
+  ask,
+  request,
+  type TestBackend,
+  TINY_CHUNK_BYTES,
+  TINY_TOKEN_BYTES,
+  testBackend,
+} from '../support/backend.js';
+
+const LONG = 'A long prompt that takes many tiles, during which other answers go on. '.repeat(12);
+const refused = (code: string) => (error: unknown) =>
+  error instanceof Error && 'code' in error && error.code === code;
+
+/** Nothing is held once nothing is under way. */
+async function assertNothingLeft(backend: TestBackend): Promise<void> {
+  await backend.scheduler.idle();
+  const { cache, scheduler, tap } = backend;
+  assert.deepEqual(cache.audit(), { activeRuns: 0, leases: 0 });
+  assert.equal(scheduler.active, 0);
+  assert.equal(scheduler.queued, 0);
+  assert.deepEqual([...tap.samplers], [], 'the worker holds no sampler');
+  assert.equal(
+    tap.runTokens * TINY_TOKEN_BYTES,
+    cache.reading().device.bytes,
+    'the worker holds the warm runs only',
+  );
+}
+
+suite('the queue', () => {
+  test('a request that comes while the last one ends is served', async (t) => {
+    const backend = await testBackend(t);
+    for (let i = 0; i < 30; i++) await ask(backend, { prompt: `${i}`, maxTokens: 1 });
+    await assertNothingLeft(backend);
+  });
+
+  test('is first come, first served, and refuses what it has no place for with a time to retry', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1, maxQueue: 2 });
+    const ended: number[] = [];
+    const ask1 = async (i: number) => {
+      const answer = await ask(backend, { prompt: `${i} ${LONG}`, maxTokens: 2 });
+      ended.push(i);
+      return answer;
+    };
+    const served = [0, 1, 2].map(ask1);
+    await assert.rejects(
+      ask1(3),
+      (error) =>
+        refused('queue_full')(error) &&
+        error instanceof Error &&
+        'retryAfterS' in error &&
+        Number(error.retryAfterS) >= 1,
+    );
+    await Promise.all(served);
+    assert.deepEqual(ended, [0, 1, 2]);
+    await assertNothingLeft(backend);
+  });
+
+  test('is bounded also while memory or the engine is what requests wait for', async (t) => {
+    const backend = await testBackend(t, { maxActive: 4, maxQueue: 2, deviceBytes: 512 * TINY_TOKEN_BYTES });
+    const all = await Promise.allSettled(
+      Array.from({ length: 10 }, (_, i) =>
+        ask(backend, { prompt: `${i} ${LONG.slice(0, 400)}`, maxTokens: 2 }),
+      ),
+    );
+    assert.equal(all.filter(({ status }) => status === 'fulfilled').length, 6);
+    await assertNothingLeft(backend);
+  });
+
+  test('a request that waits for the prefix of another one does not hold up those behind it', async (t) => {
+    const backend = await testBackend(t);
+    const order: string[] = [];
+    const go = async (name: string, prompt: string) => {
+      await ask(backend, { prompt, maxTokens: 1 });
+      order.push(name);
+    };
+    await Promise.all([go('first', LONG), go('same', `${LONG}!`), go('other', 'short')]);
+    assert.deepEqual(order.toSorted(), ['first', 'other', 'same']);
+    assert.equal(order.at(-1), 'same');
+  });
+});
+
+suite('while a long prompt is prefilled', () => {
+  test('every running answer gets a token between two tiles', async (t) => {
+    const backend = await testBackend(t);
+    const { tap } = backend;
+    const running = ask(backend, { prompt: 'short', maxTokens: 60 });
+    await new Promise<void>((resolve) => {
+      tap.onRequest = ({ op }) => {
+        if (op === 'decode') resolve();
+      };
+    });
+    const from = tap.requests.length;
+    await ask(backend, { prompt: LONG, maxTokens: 1 });
+    const ops = tap.requests
+      .slice(from)
+      .flatMap(({ op }) => (op === 'prefill' || op === 'decode' ? [op] : []));
+    const tiles = ops.filter((op) => op === 'prefill').length;
+    assert(tiles >= 12);
+    const alternating = ops.join(' ').match(/prefill decode(?= prefill)/g)!.length;
+    assert(alternating >= tiles - 2);
+    await running;
+  });
+});
+
+suite('memory', () => {
+  test('a prompt that can never fit is refused by name', async (t) => {
+    const backend = await testBackend(t, { deviceBytes: 512 * TINY_TOKEN_BYTES });
+    await assert.rejects(ask(backend, { prompt: LONG }), refused('context_length_exceeded'));
+    await assertNothingLeft(backend);
+  });
+
+  test('an answer that fits is never cut short for want of memory to grow', async (t) => {
+    for (const capacityTokens of [768, 1280]) {
+      const backend = await testBackend(t, { deviceBytes: capacityTokens * TINY_TOKEN_BYTES });
+      const maxTokens = capacityTokens - 10;
+      const logitBias = new Map([[97, 100]]);
+      const { usage, text } = await ask(backend, { prompt: 'short', maxTokens, sampling: { logitBias } });
+      assert.equal(usage.completionTokens, maxTokens);
+      assert.equal(text, 'a'.repeat(maxTokens));
+      await assertNothingLeft(backend);
+    }
+  });
+
+  test('an answer that outgrows its run equals one that never had to', async (t) => {
+    const backend = await testBackend(t);
+    const what = {
+      prompt: 'it grows and grows',
+      maxTokens: 1000,
+      sampling: {
+        temperature: 1,
+        seed: 3,
+        logitBias: new Map([
+          [258, -100],
+          [256, -100],
+        ]),
+      },
+    };
+    const grown = await ask(backend, what);
+    const large = await testBackend(t, { deviceBytes: 1280 * TINY_TOKEN_BYTES });
+    const whole = await ask(large, what);
+    assert.equal(backend.tap.requests.filter(({ op }) => op === 'copyRun').length, 2);
+    assert.equal(large.tap.requests.filter(({ op }) => op === 'copyRun').length, 0);
+    assert.equal(grown.text, whole.text);
+  });
+
+  test('answers of one request are forked from its prompt, and differ', async (t) => {
+    const backend = await testBackend(t);
+    const what = { prompt: 'three answers', n: 3, sampling: { temperature: 1, seed: 1 } };
+    const { texts, reasons, usage } = await ask(backend, what);
+    assert.equal(new Set(texts).size, 3);
+    assert.equal(reasons.length, 3);
+    assert.equal(usage.promptTokens, 'three answers'.length);
+    assert.deepEqual((await ask(backend, what)).texts, texts, 'one seed repeats them');
+    await assertNothingLeft(backend);
+  });
+
+  test('more answers than memory holds fail with a status that says so, before any text', async (t) => {
+    const backend = await testBackend(t, { deviceBytes: 512 * TINY_TOKEN_BYTES });
+    const events = backend.service.complete(request({ prompt: 'too many', n: 4 }));
+    const seen: string[] = [];
+    const reading = async () => {
+      for await (const { type } of events) seen.push(type);
+    };
+    await assert.rejects(reading(), refused('device_memory_full'));
+    assert.deepEqual(seen, []);
+    await assertNothingLeft(backend);
+    await ask(backend, { prompt: 'it goes on' });
+  });
+});
+
+suite('whatever becomes of requests', () => {
+  const step = fc.record({
+    prefix: fc.nat(2),
+    length: fc.integer({ min: 1, max: 200 }),
+    n: fc.constantFrom(1, 1, 1, 2),
+    maxTokens: fc.integer({ min: 1, max: 30 }),
+    namespace: fc.constantFrom('', 'b'),
+    /** Engine requests after which it is aborted; 0: at once. */
+    abortAfter: fc.option(fc.nat(40), { nil: undefined }),
+    waits: fc.boolean(),
+  });
+
+  test('budgets hold all the time, usage adds up, and in the end nothing is left', async (t) => {
+    const backend = await testBackend(t, {
+      deviceBytes: 1024 * TINY_TOKEN_BYTES,
+      hostBytes: 12 * TINY_CHUNK_BYTES,
+      maxActive: 3,
+      tileTokens: 32,
+    });
+    const { cache, tap } = backend;
+    const countdowns = new Map<AbortController, number>();
+    tap.onRequest = () => {
+      assert(
+        tap.runTokens * TINY_TOKEN_BYTES <= 1024 * TINY_TOKEN_BYTES,
+        'the device budget holds in the worker',
+      );
+      cache.audit();
+      const { host } = cache.reading();
+      assert(host!.bytes <= host!.capacityBytes);
+      for (const [aborter, left] of countdowns) {
+        countdowns.set(aborter, left - 1);
+        if (left <= 0) aborter.abort();
+      }
+    };
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 10 }), async (steps) => {
+        const running: Promise<unknown>[] = [];
+        for (const { prefix, length, n, maxTokens, namespace, abortAfter, waits } of steps) {
+          const aborter = new AbortController();
+          if (abortAfter === 0) aborter.abort();
+          else if (abortAfter !== undefined) countdowns.set(aborter, abortAfter);
+          const prompt = `${prefix}`.repeat(length);
+          const read = async () => {
+            const { usage, cached } = await ask(backend, {
+              prompt,
+              n,
+              maxTokens,
+              namespace,
+              signal: aborter.signal,
+            });
+            assert.equal(cached + usage.computedTokens, usage.promptTokens);
+            assert(usage.promptTokens === length || (aborter.signal.aborted && usage.promptTokens < length));
+          };
+          const answer = read().catch((error: unknown) =>
+            assert(refused('device_memory_full')(error), String(error)),
+          );
+          running.push(answer);
+          if (waits) await answer;
+        }
+        await Promise.all(running);
+        countdowns.clear();
+        await assertNothingLeft(backend);
+      }),
+      // What a failure leaves behind would fail every smaller example too.
+      { numRuns: 60, endOnFailure: true },
+    );
+  });
+
+  for (const op of ['prefill', 'decode', 'seal', 'load', 'copyRun'] as const) {
+    test(`the engine's death during ${op} is a 503 to those it hit, and the next ones are served from host memory`, async (t) => {
+      const backend = await testBackend(t);
+      const { tap, service, cache } = backend;
+      const prompt = LONG.slice(0, 300);
+      const what = { prompt, n: 2, maxTokens: 6, sampling: { temperature: 1, seed: 5, topLogprobs: 0 } };
+      const before = await ask(backend, what);
+      await backend.scheduler.idle();
+      if (op === 'load') cache.dropWarm();
+      const hit = op === 'copyRun' || op === 'load' ? what : { ...what, prompt: `${op} ${prompt}` };
+      let killed = false;
+      tap.onRequest = (asked) => {
+        if (asked.op !== op || killed) return;
+        killed = true;
+        void tap.worker!.terminate();
+      };
+      const waiting = ask(backend, { prompt: 'x', namespace: 'other' }).catch((error: unknown) => error);
+      await assert.rejects(ask(backend, hit), (error) => refused('engine_failed')(error));
+      assert.equal(killed, true);
+      assert.equal(service.ready().ready, false);
+      await waiting;
+      const after = await ask(backend, what);
+      assert.equal(service.ready().ready, true);
+      assert.equal(tap.workers, 2);
+      assert(after.usage.cachedTokens.host >= 288);
+      assert.deepEqual(after.texts, before.texts);
+      assert.equal(after.logprobs[0], before.logprobs[0]);
+      await assertNothingLeft(backend);
+    });
+  }
+
+  test('requests fail while the engine can not start, and it is tried again until it can', async (t) => {
+    const backend = await testBackend(t);
+    const { tap, service } = backend;
+    tap.broken = 2;
+    tap.onRequest = () => void tap.worker!.terminate();
+    await assert.rejects(ask(backend, { prompt: 'when it dies' }), refused('engine_failed'));
+    tap.onRequest = () => {};
+    for (const attempt of [1, 2]) {
+      await assert.rejects(ask(backend, { prompt: `attempt ${attempt}` }), refused('engine_failed'));
+      assert.equal(service.ready().ready, false);
+    }
+    await ask(backend, { prompt: 'it is back' });
+    await assertNothingLeft(backend);
+  });
+
+  test('what is under way when the scheduler closes fails, and what comes later is refused', async (t) => {
+    const backend = await testBackend(t);
+    const running = [1, 2, 3].map((i) => ask(backend, { prompt: `${i} ${LONG}`, n: 2 }));
+    const failed = Promise.all(running.map((answer) => assert.rejects(answer, refused('shutting_down'))));
+    await new Promise<void>((resolve) => {
+      backend.tap.onRequest = () => resolve();
+    });
+    await backend.close();
+    await failed;
+    await assert.rejects(ask(backend, { prompt: 'late' }), refused('shutting_down'));
+  });
+});
+
+suite('an answer', () => {
+  const seeded = {
+    temperature: 1,
+    seed: 7,
+    logitBias: new Map([
+      [258, -100],
+      [256, -100],
+      [257, -100],
+    ]),
+  };
+
+  test('repeats with its seed, and changes with another', async (t) => {
+    const backend = await testBackend(t);
+    const of = async (seed: number) =>
+      (await ask(backend, { prompt: 'seeds', maxTokens: 20, sampling: { ...seeded, seed } })).text;
+    assert.equal(await of(1), await of(1));
+    assert.notEqual(await of(1), await of(2));
+  });
+
+  test('ends at max_tokens, at the end of the context, and before a stop string', async (t) => {
+    const backend = await testBackend(t);
+    const logitBias = new Map([[97, 100]]);
+    const short = await ask(backend, { prompt: 'x', maxTokens: 5, sampling: { logitBias } });
+    assert.deepEqual([short.text, short.reasons, short.usage.completionTokens], ['aaaaa', ['length'], 5]);
+    const full = await ask(backend, {
+      prompt: 'x'.repeat(2000),
+      maxTokens: undefined,
+      sampling: { logitBias },
+    });
+    assert.deepEqual([full.text, full.reasons], ['a'.repeat(48), ['length']]);
+    await assert.rejects(ask(backend, { prompt: 'x'.repeat(2048) }), refused('context_length_exceeded'));
+    const { text } = await ask(backend, { prompt: 'x', maxTokens: 40, sampling: seeded });
+    const stop = Array.from(text).slice(10, 13).join('');
+    const stopped = await ask(backend, { prompt: 'x', maxTokens: 40, sampling: seeded, stop: [stop] });
+    assert.deepEqual([stopped.text, stopped.reasons], [text.slice(0, text.indexOf(stop)), ['stop']]);
+  });
+
+  test('has the log probabilities of the tokens in its text, also when text was held back', async (t) => {
+    const backend = await testBackend(t);
+    const logitBias = new Map([[97, 100]]);
+    const what = { prompt: 'x', maxTokens: 9, sampling: { logitBias, topLogprobs: 2 } };
+    const open = await ask(backend, what);
+    assert.equal(open.tokens.join(''), open.text);
+    const held = await ask(backend, { ...what, stop: ['aaab'] });
+    assert.equal(held.tokens.join(''), held.text);
+    assert.deepEqual(held.logprobs, open.logprobs);
+    const events = backend.service.complete(request({ ...what, stop: ['aaab'] }));
+    for await (const event of events) {
+      if (event.type !== 'delta') continue;
+      assert.equal(event.logprobs!.map(({ token }) => token).join(''), event.text);
+    }
+    const stopped = await answerOf(backend.service.complete(request({ ...what, stop: ['aaa'] })));
+    assert.deepEqual([stopped.text, stopped.tokens], ['', []]);
+  });
+
+  test('heeds penalties', async (t) => {
+    const backend = await testBackend(t);
+    const logitBias = new Map([
+      [97, 75],
+      [98, 65],
+    ]);
+    const of = async (frequencyPenalty: number) =>
+      (await ask(backend, { prompt: 'x', maxTokens: 8, sampling: { logitBias, frequencyPenalty } })).text;
+    assert.equal(await of(0), 'aaaaaaaa');
+    assert.match(await of(2), /b/);
+  });
+});

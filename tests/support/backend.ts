@@ -1,0 +1,205 @@
+/**
+ * The whole service over the tiny chat model, with chosen budgets, and a tap on what its worker is asked.
+ *
+ * The model is imported once a process. Its worker is the real one.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { Slab } from '#storage';
+import type { EngineRequest, ToWorker, WorkerOptions } from '../../src/engine/protocol.js';
+import { importModel } from '../../src/model/importer.js';
+import { type Backend, type BackendOptions, createBackend } from '../../src/server.js';
+import type {
+  CompletionEvent,
+  CompletionRequest,
+  SamplingParams,
+  Usage,
+} from '../../src/serving/completion.js';
+
+const TINY = fileURLToPath(new URL('../../../tests/golden/tiny/chat', import.meta.url));
+
+/** Bytes of one token's rows in the tiny chat model: 2 layers, K and V of 2 heads of 16 float16 values. */
+export const TINY_TOKEN_BYTES = 256;
+const CHUNK_TOKENS = 16;
+export const TINY_CHUNK_BYTES = CHUNK_TOKENS * TINY_TOKEN_BYTES;
+
+let imported: Promise<string> | undefined;
+
+/** An imported model of byte tokens with random weights, a context of 2,048 tokens and a chat template. */
+export function tinyModel(): Promise<string> {
+  imported ??= (async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'radixkv-tiny-'));
+    process.once('exit', () => void rm(directory, { recursive: true, force: true }));
+    await importModel({ path: TINY, directory, weights: 'float32' });
+    return directory;
+  })();
+  return imported;
+}
+
+/** What the worker was asked, and what it holds. */
+export class WorkerTap {
+  readonly requests: EngineRequest[] = [];
+  readonly runs = new Map<number, number>();
+  readonly samplers = new Set<number>();
+  slab: Slab | undefined;
+  worker: Worker | undefined;
+  /** Called before a request is passed on. */
+  onRequest: (request: EngineRequest) => void = () => {};
+  workers = 0;
+  /** So many of the next workers end before they are ready. */
+  broken = 0;
+
+  readonly createWorker = (options: WorkerOptions): Worker => {
+    if (this.broken > 0) {
+      this.broken--;
+      return new Worker('process.exit(3)', { eval: true });
+    }
+    const worker = new Worker(new URL('../../src/engine/engine.worker.js', import.meta.url), {
+      workerData: options,
+    });
+    this.workers++;
+    this.worker = worker;
+    this.slab = options.slab;
+    this.runs.clear();
+    this.samplers.clear();
+    const post = worker.postMessage.bind(worker);
+    worker.postMessage = (message: ToWorker) => {
+      this.#note(message.request);
+      this.onRequest(message.request);
+      post(message);
+    };
+    return worker;
+  };
+
+  /** Rows computed by prefill since `from` requests. */
+  prefilled(from = 0): number {
+    return this.requests
+      .slice(from)
+      .reduce((sum, asked) => sum + (asked.op === 'prefill' ? asked.tokens.length : 0), 0);
+  }
+
+  /** Rows of all runs that the worker holds. */
+  get runTokens(): number {
+    return [...this.runs.values()].reduce((sum, tokens) => sum + tokens, 0);
+  }
+
+  #note(asked: EngineRequest): void {
+    this.requests.push(asked);
+    if (asked.op === 'createRun') this.runs.set(asked.run, asked.capacityTokens);
+    if (asked.op === 'freeRun') this.runs.delete(asked.run);
+    if (asked.op === 'createSampler') this.samplers.add(asked.sampler);
+    if (asked.op === 'freeSampler') this.samplers.delete(asked.sampler);
+  }
+}
+
+export interface TestBackend extends Backend {
+  readonly tap: WorkerTap;
+}
+
+/** A backend that is closed after the test. */
+export async function testBackend(
+  t: Pick<TestContext, 'after'>,
+  options: Partial<BackendOptions> = {},
+): Promise<TestBackend> {
+  const tap = new WorkerTap();
+  const backend = await createBackend({
+    modelDirectory: options.modelDirectory ?? (await tinyModel()),
+    threads: 1,
+    deviceBytes: 4096 * TINY_TOKEN_BYTES,
+    hostBytes: 256 * TINY_CHUNK_BYTES,
+    tileTokens: 64,
+    chunkTokens: CHUNK_TOKENS,
+    maxActive: 4,
+    maxQueue: 16,
+    createWorker: tap.createWorker,
+    ...options,
+  });
+  t.after(() => backend.close());
+  return { ...backend, tap };
+}
+
+const GREEDY: SamplingParams = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: undefined,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: new Map(),
+  topLogprobs: undefined,
+};
+
+export type Ask = Partial<Omit<CompletionRequest, 'prompt' | 'sampling'>> & {
+  /** A text, or the messages of a chat. */
+  readonly prompt: string | readonly string[] | CompletionRequest['prompt'];
+  readonly sampling?: Partial<SamplingParams>;
+};
+
+/** A greedy request of at most 8 tokens, unless told otherwise. Messages are the user's and the assistant's in turn. */
+export function request({ prompt, sampling, ...rest }: Ask): CompletionRequest {
+  return {
+    id: 'test',
+    prompt: promptOf(prompt),
+    promptField: 'prompt',
+    namespace: '',
+    n: 1,
+    maxTokens: 8,
+    stop: [],
+    sampling: { ...GREEDY, ...sampling },
+    signal: new AbortController().signal,
+    ...rest,
+  };
+}
+
+function promptOf(prompt: Ask['prompt']): CompletionRequest['prompt'] {
+  if (typeof prompt === 'string') return { kind: 'text', text: prompt };
+  if ('kind' in prompt) return prompt;
+  const messages = prompt.map(
+    (content, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }) as const,
+  );
+  return { kind: 'chat', messages };
+}
+
+export interface Answer {
+  readonly texts: readonly string[];
+  readonly text: string;
+  readonly reasons: readonly string[];
+  readonly logprobs: readonly number[];
+  readonly tokens: readonly string[];
+  readonly usage: Usage;
+  readonly cached: number;
+}
+
+/** Reads an answer to its end. Texts are by choice; tokens and log probabilities those of choice 0. */
+export async function answerOf(events: AsyncIterable<CompletionEvent>): Promise<Answer> {
+  const texts: string[] = [];
+  const reasons: string[] = [];
+  const logprobs: number[] = [];
+  const tokens: string[] = [];
+  for await (const event of events) {
+    if (event.type === 'delta') {
+      texts[event.index] = (texts[event.index] ?? '') + event.text;
+      if (event.index > 0) continue;
+      for (const { token, logprob } of event.logprobs ?? []) {
+        tokens.push(token);
+        logprobs.push(logprob);
+      }
+    } else if (event.type === 'finish') reasons[event.index] = event.reason;
+    else {
+      const { usage } = event;
+      const cached = usage.cachedTokens.device + usage.cachedTokens.host;
+      return { texts, text: texts[0] ?? '', reasons, logprobs, tokens, usage, cached };
+    }
+  }
+  throw new Error('the answer has no end event');
+}
+
+/** Asks and reads the whole answer. */
+export function ask({ service }: Backend, what: Ask): Promise<Answer> {
+  return answerOf(service.complete(request(what)));
+}
