@@ -13,6 +13,7 @@ import { type BenchCase, runCases } from './harness.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
+import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { benchSection, markdownTable, replaceSection } from './table.js';
@@ -29,6 +30,7 @@ interface Options {
   readonly weights: WeightsOption;
   readonly url: string;
   readonly model: string;
+  readonly text?: string;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -71,7 +73,21 @@ async function compare(
   }
 }
 
+async function quality({ gguf, threads, text, quick }: Options): Promise<Measured> {
+  if (text === undefined) onNotice('no --text given: scoring the golden texts only');
+  const rows = await measureQuality({
+    path: gguf ?? (await defaultGguf()),
+    threads,
+    textFile: text,
+    graphs: quick ? ['decode'] : ['prefill', 'decode'],
+    onNotice,
+  });
+  console.log(qualityTable(rows));
+  return { rows: [], measures: rows };
+}
+
 async function measure(what: string, options: Options): Promise<Measured> {
+  if (what === 'quality') return quality(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
   if (what === 'overhead') {
     const measures = await streamOverhead({ ...options, tokens: options.quick ? 64 : 256 });
@@ -92,6 +108,7 @@ const program = new Command('npm run bench --')
       ...COMPARED,
       'radix',
       'overhead',
+      'quality',
       'table',
     ]),
   )
@@ -104,6 +121,7 @@ const program = new Command('npm run bench --')
       .default(availableParallelism())
       .argParser(Number),
   )
+  .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--url <url>', 'running server (overhead)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead)', 'smollm2-135m-instruct')
   .action(async (what: string, options: Options) => {

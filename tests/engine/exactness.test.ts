@@ -146,8 +146,13 @@ for (const subject of SUBJECTS) {
     });
 
     test('a prefix copied from another prompt gives the same bits as computing it', async () => {
-      for (const shared of [1, 64, 255, 257]) {
-        const length = shared + 45;
+      for (const [shared, more] of [
+        [1, 45],
+        [64, 1], // all but one token of the prompt is cached
+        [255, 2],
+        [257, 46],
+      ] as const) {
+        const length = shared + more;
         const tokens = prompt(length, shared, two.vocab);
         const other = Int32Array.from([...tokens.subarray(0, shared), ...prompt(30, 5, two.vocab)]);
         const { run: donor } = await fill(two, other, tileEnds(other.length, 100));

@@ -11,10 +11,11 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { logSoftmax } from '../../bench/scores.js';
 import { defaultModel, defaultModelFile } from '../support/default-model.js';
 import { type LlamaCppScores, loadLlamaCppGolden } from '../support/golden.js';
 import { importForTest, type ModelSession, openSession } from '../support/model-session.js';
-import { argmax, logSoftmax } from '../support/scores.js';
+import { argmax } from '../support/scores.js';
 
 /** A model's scores of one text: log-probabilities `[vocab]` and the best token after each position. */
 interface Scored {

@@ -1,14 +1,4 @@
-/** Log-probabilities and how far two models' predictions are apart. Logits in float32, sums in float64. */
-
-/** Natural logarithms of the softmax, `[vocab]` float64. */
-export function logSoftmax(logits: Float32Array): Float64Array {
-  let max = -Infinity;
-  for (const logit of logits) max = Math.max(max, logit);
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - max);
-  const shift = max + Math.log(sum);
-  return Float64Array.from(logits, (logit) => logit - shift);
-}
+/** What tests ask of logits. */
 
 /** Index of the largest value, the first of equals. */
 export function argmax(values: Float32Array): number {
