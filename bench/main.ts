@@ -10,6 +10,7 @@ import { DEFAULT_MODEL, fetchPinnedModel } from '../src/model/source/default-mod
 import { hubFromEnvironment } from '../src/model/source/hub.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
 import { type BenchCase, runCases } from './harness.js';
+import { liveness } from './liveness.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
@@ -94,6 +95,11 @@ async function measure(what: string, options: Options): Promise<Measured> {
     console.log(measures);
     return { rows: [], measures };
   }
+  if (what === 'liveness') {
+    const measures = await liveness({ ...options, promptTokens: 4000 });
+    console.log(measures);
+    return { rows: [], measures: { ...measures } };
+  }
   return compare(COMPARED.find((name) => name === what)!, options);
 }
 
@@ -108,6 +114,7 @@ const program = new Command('npm run bench --')
       ...COMPARED,
       'radix',
       'overhead',
+      'liveness',
       'quality',
       'table',
     ]),
@@ -122,8 +129,8 @@ const program = new Command('npm run bench --')
       .argParser(Number),
   )
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
-  .option('--url <url>', 'running server (overhead)', 'http://127.0.0.1:8080')
-  .option('--model <name>', 'model of the running server (overhead)', 'smollm2-135m-instruct')
+  .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
+  .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')
   .action(async (what: string, options: Options) => {
     if (what === 'table') {
       updateReadme();

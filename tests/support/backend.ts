@@ -6,7 +6,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { Slab } from '#storage';
@@ -102,7 +101,7 @@ export interface TestBackend extends Backend {
 
 /** A backend that is closed after the test. */
 export async function testBackend(
-  t: Pick<TestContext, 'after'>,
+  t: { after(hook: () => Promise<void>): void },
   options: Partial<BackendOptions> = {},
 ): Promise<TestBackend> {
   const tap = new WorkerTap();
