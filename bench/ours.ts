@@ -12,20 +12,8 @@ import type { WeightsOption } from '../src/config/options.js';
 import { parseServeOptions } from '../src/config/options.js';
 import { importModel } from '../src/model/importer.js';
 import { createBackend } from '../src/server.js';
-import type { CompletionRequest, SamplingParams } from '../src/serving/completion.js';
+import { type CompletionRequest, GREEDY } from '../src/serving/completion.js';
 import type { CacheState, Subject } from './subject.js';
-
-const GREEDY: SamplingParams = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: undefined,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: new Map(),
-  topLogprobs: undefined,
-};
 
 /** Numbers that the service's own runs and samplers never reach. */
 const OWN_ID = 1_000_000_000;

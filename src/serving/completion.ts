@@ -34,6 +34,19 @@ export interface SamplingParams {
   readonly topLogprobs: number | undefined;
 }
 
+/** Always the most likely token, nothing reported. */
+export const GREEDY: SamplingParams = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: undefined,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: new Map(),
+  topLogprobs: undefined,
+};
+
 export interface CompletionRequest {
   readonly id: string;
   readonly prompt: Prompt;

@@ -6,19 +6,8 @@ import { seededRandom, xoshiro128 } from '../../src/engine/random.js';
 import { createSampler, type Sampler } from '../../src/engine/sampler.js';
 import { selectLargest, selectThreshold } from '../../src/engine/selection.js';
 import { RadixkvError } from '../../src/errors.js';
-import type { SamplingParams } from '../../src/serving/completion.js';
+import { GREEDY, type SamplingParams } from '../../src/serving/completion.js';
 
-const GREEDY: SamplingParams = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: undefined,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: new Map(),
-  topLogprobs: undefined,
-};
 const unused = (): number => assert.fail('no randomness is needed');
 const sampler = (params: Partial<SamplingParams>, vocab: number, random = unused): Sampler =>
   createSampler({ ...GREEDY, ...params }, vocab, random);

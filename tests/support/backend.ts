@@ -12,11 +12,12 @@ import type { Slab } from '#storage';
 import type { EngineRequest, ToWorker, WorkerOptions } from '../../src/engine/protocol.js';
 import { importModel } from '../../src/model/importer.js';
 import { type Backend, type BackendOptions, createBackend } from '../../src/server.js';
-import type {
-  CompletionEvent,
-  CompletionRequest,
-  SamplingParams,
-  Usage,
+import {
+  type CompletionEvent,
+  type CompletionRequest,
+  GREEDY,
+  type SamplingParams,
+  type Usage,
 } from '../../src/serving/completion.js';
 
 const TINY = fileURLToPath(new URL('../../../tests/golden/tiny/chat', import.meta.url));
@@ -120,18 +121,6 @@ export async function testBackend(
   t.after(() => backend.close());
   return { ...backend, tap };
 }
-
-const GREEDY: SamplingParams = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: undefined,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: new Map(),
-  topLogprobs: undefined,
-};
 
 export type Ask = Partial<Omit<CompletionRequest, 'prompt' | 'sampling'>> & {
   /** A text, or the messages of a chat. */
