@@ -11,10 +11,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { kvLayout } from '#storage';
+import type { WeightsOption } from '../src/config/options.js';
 import { DeviceRun } from '../src/engine/device-run.js';
 import { GraphRunner } from '../src/engine/graph-runner.js';
 import { WEIGHTS_FILE } from '../src/model/graphs/trunk.js';
-import type { WeightsChoice } from '../src/model/graphs/weights.js';
 import { importModel } from '../src/model/importer.js';
 import { readManifest } from '../src/model/manifest.js';
 import { createTokenizer } from '../src/text/tokenizer.js';
@@ -23,7 +23,7 @@ import { divergence, logSoftmax } from './scores.js';
 type Graph = 'prefill' | 'decode';
 
 interface Format {
-  readonly weights: WeightsChoice;
+  readonly weights: WeightsOption;
   readonly kvType: 'float16' | 'float32';
 }
 

@@ -1,8 +1,9 @@
 /**
  * The engine as the main thread sees it: a worker that computes, behind promises.
  *
- * When the worker dies, every request it held is rejected with `engine_failed`, `epoch` grows (all runs and samplers
- * are gone) and a new worker is started, again and again until one is ready. Knows no scheduling: requests are worked off in the order they are made.
+ * When the worker dies, every request it held is rejected with `engine_failed`, all runs and samplers are gone, and a
+ * new worker is started, again and again until one is ready. Knows no scheduling: requests are worked off in the
+ * order they are made.
  */
 import { Worker } from 'node:worker_threads';
 import { RadixkvError } from '../errors.js';
@@ -37,7 +38,6 @@ export class Engine {
   #worker: Worker | undefined;
   #state: 'starting' | 'ready' | 'down' | 'closed' = 'starting';
   #nextId = 0;
-  #epoch = 0;
   #isCreated = false;
 
   private constructor(options: EngineOptions) {
@@ -54,11 +54,6 @@ export class Engine {
 
   get isReady(): boolean {
     return this.#state === 'ready';
-  }
-
-  /** Grows with every lost worker. A run or sampler belongs to one epoch. */
-  get epoch(): number {
-    return this.#epoch;
   }
 
   /**
@@ -122,7 +117,6 @@ export class Engine {
   #lose(reason: string, wasReady: boolean): void {
     this.#state = 'down';
     this.#worker = undefined;
-    this.#epoch++;
     this.#rejectAll(reason);
     if (!this.#isCreated) return;
     this.#options.onLost?.(reason, wasReady);

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { WeightsOption } from '../config/options.js';
 import { errnoOf } from '../errno.js';
 import { tokenizerFromGguf } from '../text/gguf-tokenizer.js';
 import { fingerprintSource } from './fingerprint.js';
@@ -11,7 +12,7 @@ import { readGgufMetadata } from './gguf/tokenizer_metadata.js';
 import { decodeGraph } from './graphs/decode.js';
 import { prefillGraph } from './graphs/prefill.js';
 import { type TrunkOptions, WEIGHTS_FILE } from './graphs/trunk.js';
-import { storeWeights, type WeightsChoice } from './graphs/weights.js';
+import { storeWeights } from './graphs/weights.js';
 import { MANIFEST_VERSION, type Manifest, MODEL_FILES } from './manifest.js';
 import { WeightFile } from './onnx/weight-file.js';
 import { openWeights } from './open.js';
@@ -30,7 +31,7 @@ export interface ImportOptions {
   readonly path: string;
   /** An existing empty directory. */
   readonly directory: string;
-  readonly weights: WeightsChoice;
+  readonly weights: WeightsOption;
   /** What K and V are rounded to; float16 unless results must equal a float32 reference. */
   readonly kvType?: 'float16' | 'float32';
   readonly onProgress?: OnProgress;
@@ -54,12 +55,12 @@ export async function importModel(options: ImportOptions): Promise<void> {
       options.onProgress?.({ phase: 'importing', done, total }),
     );
     await file.close();
-    const graphs = writeGraphs(directory, { spec: source.spec, weights: stored, kvType });
+    const graphs = await writeGraphs(directory, { spec: source.spec, weights: stored, kvType });
     await writeTokenizer(path, directory);
     const manifest: Manifest = {
       version: MANIFEST_VERSION,
       description: `${source.description}, weights ${weights}, KV ${kvType}`,
-      fingerprint: fingerprint(sourceFingerprint, weights, kvType, await graphs),
+      fingerprint: fingerprint(sourceFingerprint, weights, kvType, graphs),
       kvType,
       spec: source.spec,
     };

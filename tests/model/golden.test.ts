@@ -10,7 +10,7 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { WeightsChoice } from '../../src/model/graphs/weights.js';
+import type { WeightsOption } from '../../src/config/options.js';
 import { loadTinyModels, type TinyModel } from '../support/golden.js';
 import {
   importForTest,
@@ -59,7 +59,7 @@ function expectedRow({ logits, vocab }: TinyModel, index: number): Float32Array 
 async function openTiny(
   context: TestContext,
   { path }: TinyModel,
-  weights: WeightsChoice,
+  weights: WeightsOption,
   kvType: 'float16' | 'float32' = 'float32',
 ): Promise<ModelSession> {
   return openSession(await importForTest(context, { path, weights, kvType }), { threads: 1 });
@@ -89,7 +89,7 @@ function relativeError(model: TinyModel, rows: readonly Float32Array[]): number 
   return Math.sqrt(squares / variance);
 }
 
-const FORMATS: readonly { readonly weights: WeightsChoice; readonly limit: number }[] = [
+const FORMATS: readonly { readonly weights: WeightsOption; readonly limit: number }[] = [
   { weights: 'auto', limit: 0.07 },
   { weights: 'int8', limit: 0.07 },
   { weights: 'int4', limit: 0.6 },

@@ -5,9 +5,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type KvLayout, kvLayout } from '#storage';
+import type { WeightsOption } from '../../src/config/options.js';
 import { DeviceRun } from '../../src/engine/device-run.js';
 import { GraphRunner } from '../../src/engine/graph-runner.js';
-import type { WeightsChoice } from '../../src/model/graphs/weights.js';
 import { importModel } from '../../src/model/importer.js';
 import { readManifest } from '../../src/model/manifest.js';
 
@@ -39,7 +39,7 @@ export async function importForTest(
   cleanup: Cleanup,
   options: {
     readonly path: string;
-    readonly weights: WeightsChoice;
+    readonly weights: WeightsOption;
     readonly kvType: 'float16' | 'float32';
   },
 ): Promise<string> {

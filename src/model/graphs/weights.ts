@@ -7,12 +7,10 @@
  * `[rows * blocks]` and, where it has them, offsets `{id}.o` float32 `[blocks, rows]`; a dense one becomes `{id}.w`
  * float32 `[cols, rows]`.
  */
+import type { WeightsOption } from '../../config/options.js';
 import type { WeightFile } from '../onnx/weight-file.js';
 import { quantiseBlocks } from '../quantise.js';
 import type { BlockMatrix, DenseMatrix, LinearMatrix, WeightSource } from '../weights.js';
-
-/** `auto`: as quantised in the file, and floats as 8-bit blocks. */
-export type WeightsChoice = 'auto' | 'float32' | 'int8' | 'int4';
 
 const BLOCK_SIZE = 32;
 
@@ -52,7 +50,7 @@ export const layerProducts = (layer: number): Record<'qkv' | 'attnOutput' | 'gat
 export async function storeWeights(
   source: WeightSource,
   file: WeightFile,
-  choice: WeightsChoice,
+  choice: WeightsOption,
   onStep: (done: number, total: number) => void,
 ): Promise<StoredWeights> {
   const { spec } = source;
@@ -88,7 +86,7 @@ export async function storeWeights(
 async function storeProduct(
   source: WeightSource,
   file: WeightFile,
-  product: { readonly name: string; readonly tensors: readonly string[]; readonly choice: WeightsChoice },
+  product: { readonly name: string; readonly tensors: readonly string[]; readonly choice: WeightsOption },
 ): Promise<StoredMatrix[]> {
   const matrices = await Promise.all(product.tensors.map((tensor) => load(source, tensor, product.choice)));
   const joined = join(matrices);
@@ -100,8 +98,11 @@ async function storeProduct(
   return stored;
 }
 
-/** A quantised matrix stays as it is, whatever was chosen: quantising it again would damage the model. */
-async function load(source: WeightSource, name: string, choice: WeightsChoice): Promise<LinearMatrix> {
+/**
+ * A quantised matrix stays as it is, whatever was chosen: quantising it again would damage the model. `auto` makes
+ * 8-bit blocks of floats.
+ */
+async function load(source: WeightSource, name: string, choice: WeightsOption): Promise<LinearMatrix> {
   if (choice === 'float32') return source.dense(name);
   const matrix = await source.exact(name);
   if (matrix.kind === 'blocks' || matrix.cols % BLOCK_SIZE !== 0) return matrix;
