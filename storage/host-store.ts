@@ -2,34 +2,50 @@
  * The host tier: chunks in a slab of shared memory, whose bytes another thread may copy in and out.
  *
  * Sealing a chunk, step by step (the owner's thread; only step 2 is the other thread's):
- * 1. `reserve(key)` gives a slot, evicting if need be. The chunk cannot be found yet.
+ * 1. `reserve(chunk)` gives a slot, evicting if need be. The chunk cannot be found yet.
  * 2. The other thread fills the slot (`slotBytes`) and computes the checksum of its bytes.
  * 3. `commit(key, checksum)`: the chunk can be found, and its bytes never change again. Or `abort(key)`.
  * Loading a chunk: `lease(key)`, `lookup(key)`, the other thread copies the slot and compares the checksum, and
  * then `release(key)`, or `remove(key, 'corrupt')` first.
  *
- * A slot is in one of these states, and in use (S3) in all but the first:
- *
- *   free ─reserve→ reserved ─commit→ idle ⇄ leased ─remove→ condemned
- *   (back to free: abort from reserved; remove or eviction from idle; the last release from condemned)
- *
- * Only idle chunks are in the LRU cache, so that what it evicts is never leased. A condemned chunk cannot be found
- * but blocks its key, since someone may still be copying its slot. Knows no threads, no tiers, no tokens.
+ * A slot is in use (S3) from `reserve` until its chunk is aborted, or has left and its last lease has ended: until
+ * then someone may still be copying it, and the chunk's key is not free either. Who stays is decided by residents.ts.
+ * Knows no threads and no other tier.
  */
 import assert from 'node:assert/strict';
-import { LRUCache } from 'lru-cache';
 import type { Checksum } from './checksum.js';
+import type { Clock } from './clock.js';
 import type { ChunkKey } from './key.js';
+import type { PolicyName } from './policy/index.js';
+import { Residents } from './residents.js';
 import { type Slab, SlotPool, slotBytes } from './slab.js';
-import type { ChunkStore, EvictReason, OnEvict, ReadOutcome, WriteOutcome } from './store.js';
+import type {
+  ChunkIdentity,
+  ChunkStore,
+  OnEvict,
+  PinOutcome,
+  ReadOutcome,
+  Retention,
+  WriteOutcome,
+} from './store.js';
 
 interface HostChunk {
-  readonly key: ChunkKey;
+  readonly identity: ChunkIdentity;
   readonly slot: number;
   /** Of the slot's bytes when they were sealed. */
-  readonly checksum: bigint;
-  leases: number;
-  condemned: boolean;
+  checksum: bigint;
+}
+
+export interface HostStoreOptions {
+  readonly chunkBytes: number;
+  readonly capacityBytes: number;
+  readonly checksum: Checksum;
+  readonly clock: Clock;
+  readonly onEvict?: OnEvict;
+  /** Who goes first; default `lru`. */
+  readonly policy?: PolicyName;
+  /** The share of the capacity that may be pinned; default 0.5. */
+  readonly pinShare?: number;
 }
 
 export class HostStore implements ChunkStore {
@@ -37,31 +53,30 @@ export class HostStore implements ChunkStore {
   readonly slab: Slab;
   readonly capacityBytes: number;
   readonly #pool: SlotPool;
+  readonly #slots: number;
   readonly #checksum: Checksum;
-  readonly #onEvict: OnEvict;
-  readonly #reserved = new Map<ChunkKey, number>();
-  readonly #idle: LRUCache<ChunkKey, HostChunk>;
-  /** Leased chunks, condemned ones among them. */
-  readonly #leased = new Map<ChunkKey, HostChunk>();
+  readonly #residents: Residents<HostChunk>;
   #state: ChunkStore['state'] = 'open';
 
   /** Asserts that the capacity holds at least one chunk. */
-  constructor(options: {
-    readonly chunkBytes: number;
-    readonly capacityBytes: number;
-    readonly checksum: Checksum;
-    readonly onEvict?: OnEvict;
-  }) {
-    const { chunkBytes, capacityBytes } = options;
+  constructor(options: HostStoreOptions) {
+    const { chunkBytes, capacityBytes, clock, policy, pinShare, onEvict = () => {} } = options;
     const slots = Math.floor(capacityBytes / chunkBytes);
     assert(chunkBytes > 0);
     assert(slots > 0, 'the capacity holds at least one chunk');
     this.slab = { buffer: new SharedArrayBuffer(slots * chunkBytes), slotBytes: chunkBytes };
     this.capacityBytes = capacityBytes;
+    this.#slots = slots;
     this.#pool = new SlotPool(slots);
-    this.#idle = new LRUCache({ max: slots });
     this.#checksum = options.checksum;
-    this.#onEvict = options.onEvict ?? (() => {});
+    this.#residents = new Residents({
+      capacityBytes,
+      clock,
+      policy,
+      pinShare,
+      onLeave: (chunk, reason) => onEvict(chunk.key, reason),
+      onFree: (chunk) => this.#pool.free(chunk.data.slot),
+    });
   }
 
   get state(): ChunkStore['state'] {
@@ -73,140 +88,152 @@ export class HostStore implements ChunkStore {
   }
 
   get usedBytes(): number {
-    return this.#pool.taken * this.chunkBytes;
+    return this.#residents.usedBytes;
+  }
+
+  get pinnedBytes(): number {
+    return this.#residents.pinnedBytes;
+  }
+
+  /** Slots that nobody uses: so many chunks fit without an eviction. */
+  get freeSlots(): number {
+    return this.#slots - this.#pool.taken;
   }
 
   /**
-   * A slot to fill for a key that is neither present nor reserved (asserted); end with `commit` or `abort`.
-   * Undefined when there is no room: everything is leased or reserved, the key's last bytes are still being read, or
-   * the store is closed.
+   * A slot to fill for a chunk that is neither present nor reserved (asserted); end with `commit` or `abort`.
+   * Undefined when there is no room: everything is leased, pinned, reserved or before such a chunk; or the key's last
+   * bytes are still being read; or the store is closed.
    */
-  reserve(key: ChunkKey): number | undefined {
-    if (this.#state === 'closed' || this.#leased.get(key)?.condemned) return undefined;
-    assert(!this.#isTaken(key), 'a key is reserved once');
-    let slot = this.#pool.take();
-    let victim: HostChunk | undefined;
-    if (slot === undefined) {
-      victim = this.#idle.pop();
-      slot = victim?.slot;
-    }
-    if (slot !== undefined) this.#reserved.set(key, slot);
-    if (victim !== undefined) this.#onEvict(victim.key, 'capacity');
+  reserve(identity: ChunkIdentity, retention?: Retention): number | undefined {
+    const { key, parent } = identity;
+    if (this.#state !== 'open') return undefined;
+    assert(!this.isReserved(key) && !this.has(key), 'a key is reserved once');
+    if (this.#residents.isTaken(key)) return undefined;
+    if (!this.#residents.makeRoomAfter(parent, this.chunkBytes)) return undefined;
+    const slot = this.#pool.take();
+    assert(slot !== undefined, 'room is a free slot');
+    this.#residents.add({
+      key,
+      parent,
+      bytes: this.chunkBytes,
+      data: { identity: { ...identity, tokens: identity.tokens.slice() }, slot, checksum: 0n },
+      retention,
+    });
     return slot;
   }
 
-  /**
-   * Seals a reserved chunk as the most recently used; touch its path next, to keep its parents newer than it.
-   * False when the store was closed meanwhile, and the slot is free again.
-   */
+  /** Seals a reserved chunk. False when the store was closed meanwhile, and the slot is free again. */
   commit(key: ChunkKey, checksum: bigint): boolean {
-    const slot = this.#unreserve(key);
-    if (this.#state === 'closed') this.#pool.free(slot);
-    else this.#idle.set(key, { key, slot, checksum, leases: 0, condemned: false });
+    const chunk = this.#residents.getWriting(key);
+    assert(chunk !== undefined, 'only a reserved chunk is committed');
+    chunk.data.checksum = checksum;
+    if (this.#state === 'open') this.#residents.commit(key);
+    else this.#residents.abort(key);
     return this.#state === 'open';
   }
 
   /** Gives a reserved slot back. */
   abort(key: ChunkKey): void {
-    this.#pool.free(this.#unreserve(key));
+    this.#residents.abort(key);
+  }
+
+  isReserved(key: ChunkKey): boolean {
+    return this.#residents.getWriting(key) !== undefined;
   }
 
   /** Where a sealed chunk is, and what its bytes must hash to. Good until the next `reserve`, unless leased. */
   lookup(key: ChunkKey): { readonly slot: number; readonly checksum: bigint } | undefined {
-    const chunk = this.#find(key);
-    return chunk && { slot: chunk.slot, checksum: chunk.checksum };
+    return this.#residents.get(key)?.data;
   }
 
-  async has(key: ChunkKey): Promise<boolean> {
-    return this.#find(key) !== undefined;
+  /** What a sealed chunk is. */
+  identity(key: ChunkKey): ChunkIdentity | undefined {
+    return this.#residents.get(key)?.data.identity;
+  }
+
+  /** How long and how dearly a sealed chunk is kept. */
+  retention(key: ChunkKey): Retention | undefined {
+    const chunk = this.#residents.get(key);
+    if (chunk === undefined) return undefined;
+    const { ttlMs, priority } = chunk;
+    return { priority, ...(ttlMs !== undefined && { ttlMs }) };
+  }
+
+  /** Uses of a sealed chunk since it came; 0 when it is not here. */
+  hits(key: ChunkKey): number {
+    return this.#residents.get(key)?.hits ?? 0;
+  }
+
+  /** See `Residents.victims`. */
+  victims(count: number): ChunkKey[] {
+    return this.#residents.victims(count);
+  }
+
+  has(key: ChunkKey): boolean {
+    return this.#residents.get(key) !== undefined;
   }
 
   async read(key: ChunkKey, into: Uint8Array): Promise<ReadOutcome> {
     assert.equal(into.byteLength, this.chunkBytes);
-    if (this.#state === 'closed') return 'closed';
-    const chunk = this.#find(key);
+    if (this.#state !== 'open') return 'unavailable';
+    const chunk = this.lookup(key);
     if (chunk === undefined) return 'missing';
     into.set(slotBytes(this.slab, chunk.slot));
-    if (this.#checksum(into) !== chunk.checksum) {
-      this.remove(key, 'corrupt');
-      return 'corrupt';
-    }
-    this.touch([key]);
-    return 'hit';
+    if (this.#checksum(into) === chunk.checksum) return 'hit';
+    this.remove(key, 'corrupt');
+    return 'corrupt';
   }
 
-  async write(key: ChunkKey, bytes: Uint8Array): Promise<WriteOutcome> {
+  async write(chunk: ChunkIdentity, bytes: Uint8Array, retention?: Retention): Promise<WriteOutcome> {
     assert.equal(bytes.byteLength, this.chunkBytes);
-    if (this.#state === 'closed') return 'closed';
-    if (this.#isTaken(key)) return 'present';
-    const slot = this.reserve(key);
+    if (this.#state !== 'open') return 'unavailable';
+    if (this.has(chunk.key) || this.isReserved(chunk.key)) return 'present';
+    const slot = this.reserve(chunk, retention);
     if (slot === undefined) return 'full';
     slotBytes(this.slab, slot).set(bytes);
-    this.commit(key, this.#checksum(bytes));
+    this.commit(chunk.key, this.#checksum(bytes));
     return 'stored';
   }
 
-  remove(key: ChunkKey, reason: 'deleted' | 'corrupt' = 'deleted'): boolean {
-    const chunk = this.#find(key);
-    if (chunk === undefined) return false;
-    this.#drop(chunk, reason);
-    return true;
+  remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted'): boolean {
+    return this.#residents.remove(key, reason);
   }
 
   touch(keys: readonly ChunkKey[]): void {
-    for (const key of keys) this.#idle.get(key);
+    this.#residents.touch(keys);
   }
 
   lease(key: ChunkKey): boolean {
-    const chunk = this.#find(key);
-    if (chunk === undefined) return false;
-    this.#idle.delete(key);
-    this.#leased.set(key, chunk);
-    chunk.leases++;
-    return true;
+    return this.#residents.lease(key);
   }
 
   release(key: ChunkKey): void {
-    const chunk = this.#leased.get(key);
-    assert(chunk !== undefined, 'only a leased chunk is released');
-    chunk.leases--;
-    if (chunk.leases > 0) return;
-    this.#leased.delete(key);
-    if (chunk.condemned) this.#pool.free(chunk.slot);
-    else this.#idle.set(key, chunk);
+    this.#residents.release(key);
+  }
+
+  pin(keys: readonly ChunkKey[], options: { readonly ttlMs: number }): PinOutcome {
+    return this.#residents.pin(keys, options);
+  }
+
+  unpin(keys: readonly ChunkKey[]): void {
+    this.#residents.unpin(keys);
+  }
+
+  /** Lets expired chunks go, a bounded number a call. For idle times: without it they go when they are met. */
+  expire(): void {
+    this.#residents.expire();
   }
 
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
-    for (const chunk of [...this.#idle.rvalues(), ...this.#leased.values()]) {
-      if (chunk !== undefined && !chunk.condemned) this.#drop(chunk, 'closed');
-    }
+    this.#residents.clear('closed');
   }
 
-  #find(key: ChunkKey): HostChunk | undefined {
-    const leased = this.#leased.get(key);
-    if (leased !== undefined) return leased.condemned ? undefined : leased;
-    return this.#idle.peek(key);
-  }
-
-  #isTaken(key: ChunkKey): boolean {
-    return this.#reserved.has(key) || this.#find(key) !== undefined;
-  }
-
-  #unreserve(key: ChunkKey): number {
-    const slot = this.#reserved.get(key);
-    assert(slot !== undefined, 'only a reserved chunk is committed or aborted');
-    this.#reserved.delete(key);
-    return slot;
-  }
-
-  #drop(chunk: HostChunk, reason: EvictReason): void {
-    if (chunk.leases > 0) chunk.condemned = true;
-    else {
-      this.#idle.delete(chunk.key);
-      this.#pool.free(chunk.slot);
-    }
-    this.#onEvict(chunk.key, reason);
+  /** Recounts everything and throws an `AssertionError` on a broken invariant. For tests and idle times. */
+  audit(): void {
+    this.#residents.audit();
+    assert.equal(this.#pool.taken, this.#residents.count, 'a slot for each chunk');
   }
 }

@@ -17,6 +17,7 @@ import {
   type KvLayout,
   type Slab,
 } from '#storage';
+import { systemClock } from '../model/clock.js';
 
 /** A chunk on the way of a lookup: where its bytes are, and how many of its rows agree. */
 export interface FoundChunk {
@@ -69,6 +70,7 @@ export class HostTier {
       chunkBytes: layout.chunkBytes,
       capacityBytes,
       checksum,
+      clock: systemClock,
       onEvict: (key, reason) => this.#onEvict(key, reason),
     });
   }
@@ -98,8 +100,9 @@ export class HostTier {
 
   release(lease: HostLease): void {
     this.#tree.release(lease.treeLease);
-    // Deepest first, so that a parent is always more recent than its child.
-    for (const key of lease.keys.toReversed()) this.#store.release(key);
+    const deepestFirst = lease.keys.toReversed();
+    for (const key of deepestFirst) this.#store.release(key);
+    this.#store.touch(deepestFirst);
     this.#sweep();
   }
 
@@ -124,7 +127,7 @@ export class HostTier {
       const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens: own });
       const standingId = standing[index];
       const isPresent = standingId !== undefined && this.#keys.has(standingId) && !this.#lost.has(standingId);
-      const slot = isPresent ? undefined : this.#store.reserve(key);
+      const slot = isPresent ? undefined : this.#store.reserve({ key, parent, namespace, tokens: own });
       if (slot === undefined) break;
       reserved.push({ index, id: standingId ?? chunkId(this.#nextId++), key, slot });
       parent = key;

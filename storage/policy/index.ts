@@ -1,0 +1,7 @@
+/** Eviction policies by name. See policy.ts. */
+import { Lru } from './lru.js';
+import type { Policy } from './policy.js';
+
+export const POLICIES = { lru: () => new Lru() } as const satisfies Record<string, () => Policy>;
+
+export type PolicyName = keyof typeof POLICIES;

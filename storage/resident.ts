@@ -1,0 +1,94 @@
+/**
+ * One chunk of a tier, as `Residents` keeps it: who it is, what holds it, and when it was used.
+ *
+ * Times are those of the tier's clock. `Resident` is what a store may read; only `Residents` changes an `Entry`.
+ */
+import type { ChunkKey } from './key.js';
+import type { RankedChunk } from './policy/policy.js';
+import { Ticket } from './ranking.js';
+import type { Retention } from './store.js';
+
+/** What a chunk has been through, for a store that remembers it over a restart. */
+export interface ResidentHistory {
+  /** Uses so far. */
+  readonly hits: number;
+  readonly createdAtMs: number;
+  readonly usedAtMs: number;
+  /** How long a pin lasts from each use on; undefined: not pinned. */
+  readonly pinTtlMs: number | undefined;
+  readonly pinnedUntilMs: number | undefined;
+}
+
+/** A chunk in a tier. `data` is the store's own. */
+export interface Resident<Data> extends ResidentHistory {
+  readonly key: ChunkKey;
+  readonly parent: ChunkKey | undefined;
+  readonly bytes: number;
+  readonly data: Data;
+  readonly ttlMs: number | undefined;
+  readonly priority: number;
+  readonly leases: number;
+}
+
+/** A chunk on its way into a tier. */
+export interface Newcomer<Data> {
+  readonly key: ChunkKey;
+  readonly parent: ChunkKey | undefined;
+  readonly bytes: number;
+  readonly data: Data;
+  readonly retention?: Retention | undefined;
+}
+
+const DEFAULT_PRIORITY = 50;
+
+export class Entry<Data> implements Resident<Data>, RankedChunk {
+  readonly key: ChunkKey;
+  readonly parent: ChunkKey | undefined;
+  readonly bytes: number;
+  readonly data: Data;
+  readonly ttlMs: number | undefined;
+  readonly priority: number;
+  createdAtMs: number;
+  usedAtMs: number;
+  hits = 0;
+  pinTtlMs: number | undefined = undefined;
+  pinnedUntilMs: number | undefined = undefined;
+  leases = 0;
+  /** `condemned`: it left, but its bytes are leased. */
+  state: 'writing' | 'present' | 'condemned' = 'writing';
+  /** Chunks right after it in the tier, those being written included. */
+  children = 0;
+  depth = 0;
+  rank = 0;
+  /** Its place among the chunks that may be evicted. */
+  readonly leaf: Ticket<Entry<Data>> = new Ticket(this);
+  /** When to see whether its TTL ran out; made when it has one. */
+  expiry: Ticket<Entry<Data>> | undefined = undefined;
+  /** When to see whether its pin ran out; made when it is pinned. */
+  pinEnd: Ticket<Entry<Data>> | undefined = undefined;
+
+  constructor(chunk: Newcomer<Data>, nowMs: number) {
+    this.key = chunk.key;
+    this.parent = chunk.parent;
+    this.bytes = chunk.bytes;
+    this.data = chunk.data;
+    this.ttlMs = chunk.retention?.ttlMs;
+    this.priority = chunk.retention?.priority ?? DEFAULT_PRIORITY;
+    this.createdAtMs = nowMs;
+    this.usedAtMs = nowMs;
+  }
+
+  get mayBeEvicted(): boolean {
+    return this.state === 'present' && this.children === 0 && this.leases === 0 && !this.isPinned;
+  }
+
+  get isPinned(): boolean {
+    return this.pinnedUntilMs !== undefined;
+  }
+
+  /** Whether its TTL ran out. Nothing in use or pinned expires. */
+  isExpired(nowMs: number): boolean {
+    if (this.ttlMs === undefined || this.leases > 0 || this.isPinned) return false;
+    return this.state === 'present' && nowMs - this.usedAtMs >= this.ttlMs;
+  }
+}
