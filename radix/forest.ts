@@ -59,28 +59,34 @@ export class Forest {
     return root;
   }
 
-  /** Follows `tokens` as far as they agree. O(tokens). */
+  /** Follows `tokens` from the root as far as they agree. O(tokens). */
   walk(root: RadixRoot, tokens: Int32Array): Walk {
+    return this.walkOn(root, 0, tokens);
+  }
+
+  /** Follows `tokens` from token `start` of the paths through `node` on, where that lies in its edge or at its end. */
+  walkOn(from: RadixNode, start: number, tokens: Int32Array): Walk {
+    const first = Math.floor(start / this.#chunkTokens);
+    const end = start + tokens.length;
     const chunks: Chunk[] = [];
-    let node: RadixNode = root;
-    let depth = 0;
-    while (depth < tokens.length && depth === node.end) {
-      const child = node.children?.get(tokens[depth]!);
-      if (child === undefined) break;
-      depth += agreeingTokens(child.edge, tokens, depth);
+    let node = from;
+    let depth = start;
+    while (true) {
+      depth += agreeingTokens(node.edge, depth - node.start, tokens, depth - start);
+      const above = Math.floor(node.start / this.#chunkTokens);
       const whole = Math.floor(depth / this.#chunkTokens);
-      for (let i = 0; chunks.length < whole; i++) chunks.push(child.chunks[i]!);
+      for (let i = first + chunks.length; i < whole; i++) chunks.push(node.chunks[i - above]!);
+      const child = depth < end && depth === node.end && node.children?.get(tokens[depth - start]!);
+      if (!child) return { node, depth, chunks };
       node = child;
     }
-    return { node, depth, chunks };
   }
 
   /**
-   * Adds the tokens of `path` from `depth` on, where `walk` left it in `node`. Returns the leaf in which the path
-   * now ends; the caller hangs the new chunks there.
+   * Adds the tokens `rest` after `depth` tokens of a path, where `walk` left it in `node`. Returns the leaf in which
+   * the path now ends; the caller hangs the new chunks there. What is kept of `rest` is not copied.
    */
-  grow(node: RadixNode, depth: number, path: Int32Array): RadixNode {
-    const rest = path.slice(depth);
+  grow(node: RadixNode, depth: number, rest: Int32Array): RadixNode {
     this.#tokens += rest.length;
     if (node.parent !== undefined && node.children === undefined && depth === node.end) {
       node.extend(rest);

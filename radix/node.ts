@@ -90,11 +90,11 @@ export function rootOf(node: RadixNode): RadixNode {
   return root;
 }
 
-/** How many tokens of `edge` equal the tokens of `tokens` from `start` on (R5: equality, never a hash). */
-export function agreeingTokens(edge: Int32Array, tokens: Int32Array, start: number): number {
-  const max = Math.min(edge.length, tokens.length - start);
+/** How many tokens of `edge` from `at` on equal those of `tokens` from `start` on (R5: equality, never a hash). */
+export function agreeingTokens(edge: Int32Array, at: number, tokens: Int32Array, start: number): number {
+  const max = Math.min(edge.length - at, tokens.length - start);
   let agreed = 0;
-  while (agreed < max && edge[agreed] === tokens[start + agreed]) agreed++;
+  while (agreed < max && edge[at + agreed] === tokens[start + agreed]) agreed++;
   return agreed;
 }
 
@@ -103,6 +103,12 @@ export function chunkAbove(node: RadixNode, index: number, chunkTokens: number):
   let at = node;
   while (at.parent !== undefined && Math.floor(at.start / chunkTokens) > index) at = at.parent;
   return at.chunks[index - Math.floor(at.start / chunkTokens)];
+}
+
+/** Tokens on the path up to and including the chunk. O(chunks after it in its node). */
+export function chunkEnd(chunk: Chunk, chunkTokens: number): number {
+  const { node } = chunk;
+  return (Math.floor(node.start / chunkTokens) + node.chunks.lastIndexOf(chunk) + 1) * chunkTokens;
 }
 
 /** A chunk with this index on some path through `node`. There is one wherever a path reaches into it. */

@@ -25,6 +25,15 @@ export class RecencyList {
     this.#newest = chunk;
   }
 
+  /** Puts `chunk`, which is not in the list, just before `newer`, which is. O(1). */
+  insertBelow(chunk: Chunk, newer: Chunk): void {
+    chunk.newer = newer;
+    chunk.older = newer.older;
+    if (newer.older === undefined) this.#oldest = chunk;
+    else newer.older.newer = chunk;
+    newer.older = chunk;
+  }
+
   /** Takes `chunk` out; nothing happens when it is not in the list. O(1). */
   delete(chunk: Chunk): void {
     const { older, newer } = chunk;

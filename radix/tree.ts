@@ -17,7 +17,7 @@ import assert from 'node:assert/strict';
 import { auditTree } from './audit.js';
 import { Chunk, type ChunkId } from './chunk.js';
 import { Forest } from './forest.js';
-import { chunkAbove, chunkBelow, type RadixNode, rootOf } from './node.js';
+import { chunkAbove, chunkBelow, chunkEnd, type RadixNode, rootOf } from './node.js';
 import { RecencyList } from './recency.js';
 
 /** The cached part of a prompt. Valid until the next call that changes the tree: lease it at once to keep it. */
@@ -111,11 +111,39 @@ export class RadixTree {
       duplicates.push({ given, kept });
     }
     if (depth < end) {
-      const leaf = this.#forest.grow(node, depth, path);
+      const leaf = this.#forest.grow(node, depth, path.slice(depth));
       for (const id of chunkIds.slice(chunks.length)) chunks.push(this.#place(id, leaf));
     }
     this.#touch(chunks);
     return { chunks: chunks.map((chunk) => chunk.id), duplicates };
+  }
+
+  /**
+   * Names one more chunk: `tokens` (one chunk's) after the chunk `parent`, or at the start of the namespace. Needs no
+   * tokens before it, and is no use of the chunks above. Returns the chunk that stands there now: another one, where
+   * one stood already. Asserts that the parent stands in that namespace, and a new id nowhere.
+   */
+  append(chunk: {
+    readonly namespace: string;
+    readonly parent: ChunkId | undefined;
+    readonly tokens: Int32Array;
+    readonly id: ChunkId;
+  }): ChunkId {
+    const { namespace, tokens, id } = chunk;
+    assert.equal(tokens.length, this.chunkTokens);
+    assert(!this.#chunks.has(id), 'a chunk id stands at one node only');
+    const parent = chunk.parent === undefined ? undefined : this.#standing(chunk.parent);
+    const from = parent?.node ?? this.#forest.plant(namespace);
+    assert(rootOf(from) === this.#forest.root(namespace), 'the parent stands in the namespace');
+    const start = parent === undefined ? 0 : chunkEnd(parent, this.chunkTokens);
+    const { node, depth, chunks } = this.#forest.walkOn(from, start, tokens);
+    const [kept] = chunks;
+    if (kept !== undefined) return kept.id;
+    const leaf = this.#forest.grow(node, depth, tokens.slice(depth - start));
+    const placed = this.#place(id, leaf);
+    if (parent === undefined || parent.pins > 0) this.#recency.touch(placed);
+    else this.#recency.insertBelow(placed, parent);
+    return id;
   }
 
   /**

@@ -47,6 +47,22 @@ export class RadixModel {
     }
   }
 
+  /** One more chunk after `parent`; it goes just before its parent in the order of use. */
+  append(namespace: string, parent: number | undefined, own: readonly number[], id: number): number {
+    const above = parent === undefined ? undefined : this.get(parent);
+    const prefix = [...(above?.prefix ?? []), ...own];
+    const kept = this.#whole(namespace, prefix)[prefix.length / this.#chunkTokens - 1];
+    if (kept !== undefined) return kept.id;
+    let usedAt: number;
+    if (above === undefined || above.pins > 0) usedAt = ++this.#uses;
+    else {
+      const older = this.chunks.map((c) => c.usedAt).filter((at) => at < above.usedAt);
+      usedAt = (Math.max(above.usedAt - 1, ...older) + above.usedAt) / 2;
+    }
+    this.chunks.push({ id, namespace, prefix, pins: 0, usedAt });
+    return id;
+  }
+
   insert(namespace: string, tokens: readonly number[], ids: readonly number[]) {
     const standing = this.#whole(namespace, tokens.slice(0, ids.length * this.#chunkTokens)).map((c) => c.id);
     const duplicates = standing.flatMap((kept, i) => (kept === ids[i] ? [] : [{ given: ids[i]!, kept }]));

@@ -13,6 +13,10 @@ const call = fc.oneof(
     weight: 5,
     arbitrary: fc.record({ do: fc.constant('insert' as const), namespace, prompt, own: fc.boolean() }),
   },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('append' as const), namespace, prompt, own: fc.array(fc.nat(1)) }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('lease' as const), namespace, prompt }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('release' as const), pick: fc.nat() }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('remove' as const), pick: fc.nat() }) },
@@ -45,6 +49,9 @@ class Pair {
       }
       case 'insert':
         this.#insert(step.namespace, step.prompt, step.own);
+        break;
+      case 'append':
+        this.#append(step.namespace, step.prompt, step.own);
         break;
       case 'release': {
         const [lease] = this.leases.splice(step.pick % Math.max(1, this.leases.length), 1);
@@ -94,6 +101,15 @@ class Pair {
     for (let i = 0; i < count; i++) given.push(chunkId((own ? standing[i] : undefined) ?? this.#nextId++));
     const result = this.tree.insert(ns, Int32Array.from(tokens), given);
     assert.deepEqual(result, this.model.insert(ns, tokens, given));
+  }
+
+  /** One chunk after the whole chunks that a prompt matches; its tokens are `own`, filled up. */
+  #append(ns: string, prompt: number[], own: number[]): void {
+    const parent = this.match(ns, prompt).chunks.at(-1);
+    const tokens = Array.from({ length: this.tree.chunkTokens }, (_, i) => own[i] ?? 0);
+    const id = chunkId(this.#nextId++);
+    const stands = this.tree.append({ namespace: ns, parent, tokens: Int32Array.from(tokens), id });
+    assert.equal(stands, this.model.append(ns, parent, tokens, id));
   }
 
   #remove(pick: number): void {
