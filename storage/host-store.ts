@@ -95,6 +95,11 @@ export class HostStore implements ChunkStore {
     return this.#residents.pinnedBytes;
   }
 
+  /** How many are sealed or reserved. */
+  get chunks(): number {
+    return this.#residents.count;
+  }
+
   /** Slots that nobody uses: so many chunks fit without an eviction. */
   get freeSlots(): number {
     return this.#slots - this.#pool.taken;
@@ -163,6 +168,16 @@ export class HostStore implements ChunkStore {
   /** Uses of a sealed chunk since it came; 0 when it is not here. */
   hits(key: ChunkKey): number {
     return this.#residents.get(key)?.hits ?? 0;
+  }
+
+  /** The time that its pin is renewed for by each use; undefined when it is not pinned. */
+  pinTtlMs(key: ChunkKey): number | undefined {
+    return this.#residents.get(key)?.pinTtlMs;
+  }
+
+  /** Of the sealed chunks, in no order. */
+  keys(): ChunkKey[] {
+    return [...this.#residents.all()].map((chunk) => chunk.key);
   }
 
   /** See `Residents.victims`. */

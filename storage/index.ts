@@ -4,6 +4,7 @@ export type { Clock } from './clock.js';
 export { HostStore, type HostStoreOptions } from './host-store.js';
 export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';
+export type { LoadOutcome, LowerStore } from './lower-store.js';
 export { POLICIES, type PolicyName } from './policy/index.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {
@@ -16,3 +17,10 @@ export type {
   Retention,
   WriteOutcome,
 } from './store.js';
+export {
+  type TieredOptions,
+  TieredStore,
+  type TierName,
+  WRITE_POLICIES,
+  type WritePolicy,
+} from './tiered-store.js';

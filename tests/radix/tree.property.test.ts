@@ -104,8 +104,8 @@ class Pair {
   }
 
   /** One chunk after the whole chunks that a prompt matches; its tokens are `own`, filled up. */
-  #append(ns: string, prompt: number[], own: number[]): void {
-    const parent = this.match(ns, prompt).chunks.at(-1);
+  #append(ns: string, above: number[], own: number[]): void {
+    const parent = this.match(ns, above).chunks.at(-1);
     const tokens = Array.from({ length: this.tree.chunkTokens }, (_, i) => own[i] ?? 0);
     const id = chunkId(this.#nextId++);
     const stands = this.tree.append({ namespace: ns, parent, tokens: Int32Array.from(tokens), id });

@@ -1,0 +1,37 @@
+/**
+ * The interface of a tier below host memory, from which chunks are promoted into host slots and to which they are
+ * demoted: what `TieredStore` needs of it beyond `ChunkStore`.
+ */
+import type { ChunkKey } from './key.js';
+import type { ChunkIdentity, ChunkStore, ReadOutcome, Retention, WriteOutcome } from './store.js';
+
+/** What a load found. The checksum is that of the bytes that now lie in the buffer. */
+export type LoadOutcome =
+  | { readonly outcome: 'hit'; readonly checksum: bigint }
+  | { readonly outcome: Exclude<ReadOutcome, 'hit'> };
+
+export interface LowerStore extends ChunkStore {
+  /** How many are here. */
+  readonly chunks: number;
+
+  /** What is known of a chunk that is here. */
+  identity(key: ChunkKey): ChunkIdentity | undefined;
+
+  retention(key: ChunkKey): Retention | undefined;
+
+  /** The time that its pin is renewed for by each use; undefined when it is not pinned. */
+  pinTtlMs(key: ChunkKey): number | undefined;
+
+  /** As `read`, and gives the checksum that the host tier keeps beside the bytes. */
+  load(key: ChunkKey, into: Uint8Array): Promise<LoadOutcome>;
+
+  /**
+   * As `write`, of bytes that were sealed with a checksum: bytes that do not match it any more are not stored
+   * (`failed`).
+   */
+  store(
+    chunk: ChunkIdentity,
+    bytes: Uint8Array,
+    options: Retention & { readonly checksum: bigint },
+  ): Promise<WriteOutcome>;
+}

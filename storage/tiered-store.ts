@@ -1,0 +1,358 @@
+/**
+ * Host memory and the stores below it as one store: chunks are promoted to the host when they are needed, and demoted
+ * by a write policy.
+ *
+ * | write policy              | a chunk goes down                                                       |
+ * |---------------------------|-------------------------------------------------------------------------|
+ * | `write-through`           | when it is sealed                                                       |
+ * | `write-through-selective` | when requests have used it `writeHits` times                            |
+ * | `write-back`              | when it is next to be evicted, or the store is closed; lost by a crash  |
+ *
+ * A chunk is here while any tier has it, and is reported as gone when the last copy went. A lease holds it in each
+ * tier that has it, and in the host from its promotion on, so that what was found can be read. The same chunk is
+ * promoted once, however many wait for it. A corrupt copy in one tier leaves the other.
+ *
+ * What a graph reads is always a host slot: `promote(key)`, then `lookup(key)`.
+ */
+import assert from 'node:assert/strict';
+import type { HostStore } from './host-store.js';
+import type { ChunkKey } from './key.js';
+import type { LowerStore } from './lower-store.js';
+import { slotBytes } from './slab.js';
+import type {
+  ChunkIdentity,
+  ChunkStore,
+  EvictReason,
+  OnEvict,
+  PinOutcome,
+  ReadOutcome,
+  Retention,
+  WriteOutcome,
+} from './store.js';
+import { WriteQueue } from './write-queue.js';
+
+export const WRITE_POLICIES = ['write-through', 'write-through-selective', 'write-back'] as const;
+export type WritePolicy = (typeof WRITE_POLICIES)[number];
+
+type PromoteOutcome = ReadOutcome | 'full';
+
+export type TierName = 'host' | 'disk';
+
+/** With `write-back`, demotion begins when less than this share of the host tier is free. */
+const WRITE_BACK_FREE_SHARE = 1 / 8;
+
+/** With `write-back`, this many of the next victims are written ahead. */
+const WRITE_BACK_CHUNKS = 16;
+
+/** What a tier holds. */
+interface Holding {
+  readonly bytes: number;
+  readonly capacityBytes: number;
+  readonly chunks: number;
+}
+
+export interface TieredOptions {
+  readonly host: (onEvict: OnEvict) => HostStore;
+  /** Absent: nothing outlives host memory. */
+  readonly disk?: (onEvict: OnEvict) => LowerStore;
+  readonly writePolicy: WritePolicy;
+  /** Uses after which `write-through-selective` writes. */
+  readonly writeHits: number;
+  /** Whether reading back a chunk would be faster than computing it; asked before each write. */
+  readonly isWorthWriting?: () => boolean;
+  /** A chunk left the last tier that had it. */
+  readonly onEvict?: OnEvict;
+  /** A chunk left one tier. */
+  readonly onTierEvict?: (tier: TierName, reason: EvictReason) => void;
+}
+
+export class TieredStore implements ChunkStore {
+  readonly host: HostStore;
+  readonly disk: LowerStore | undefined;
+  readonly #options: TieredOptions;
+  readonly #queue: WriteQueue | undefined;
+  readonly #leases = new Map<ChunkKey, { count: number; readonly tiers: Set<ChunkStore> }>();
+  readonly #promoting = new Map<ChunkKey, Promise<PromoteOutcome>>();
+  /** Being asked about in `#left`. */
+  readonly #leaving = new Set<ChunkKey>();
+  /** Reported as gone, but on their way down: they must not stay there. */
+  readonly #goneWhileWriting = new Set<ChunkKey>();
+  readonly #counts = { promoted: 0, promotionsRefused: 0, writesNotWorth: 0 };
+  #state: 'open' | 'closing' | 'closed' = 'open';
+
+  constructor(options: TieredOptions) {
+    this.#options = options;
+    this.host = options.host((key, reason) => this.#left('host', key, reason));
+    this.disk = options.disk?.((key, reason) => this.#left('disk', key, reason));
+    const { host, disk } = this;
+    if (disk === undefined) return;
+    assert.equal(disk.chunkBytes, host.chunkBytes);
+    this.#queue = new WriteQueue({
+      host,
+      below: disk,
+      onStored: (key) => this.#copied(key, host, disk),
+      onRefused: (key) => this.#goneWhileWriting.delete(key),
+    });
+  }
+
+  /** Open as soon as the host is: what the disk tier has is found when it has opened. */
+  get state(): ChunkStore['state'] {
+    return this.#state;
+  }
+
+  get chunkBytes(): number {
+    return this.host.chunkBytes;
+  }
+
+  get usedBytes(): number {
+    return this.host.usedBytes + (this.disk?.usedBytes ?? 0);
+  }
+
+  get capacityBytes(): number {
+    return this.host.capacityBytes + (this.disk?.capacityBytes ?? 0);
+  }
+
+  /** The fastest tier that has the chunk. */
+  tierOf(key: ChunkKey): TierName | undefined {
+    return this.#state === 'open' ? this.#tierOf(key) : undefined;
+  }
+
+  has(key: ChunkKey): boolean {
+    return this.tierOf(key) !== undefined;
+  }
+
+  /** Where a chunk lies in the host tier, and what its bytes must hash to; undefined when it is not there. */
+  lookup(key: ChunkKey): { readonly slot: number; readonly checksum: bigint } | undefined {
+    return this.host.lookup(key);
+  }
+
+  /** A host slot for a chunk that no tier has, as `HostStore.reserve`; undefined too while it is being promoted. */
+  reserve(chunk: ChunkIdentity, retention?: Retention): number | undefined {
+    if (this.#state !== 'open' || this.host.isReserved(chunk.key)) return undefined;
+    const slot = this.host.reserve(chunk, retention);
+    this.#demoteAhead();
+    return slot;
+  }
+
+  /** Seals a reserved chunk; false when the store was closed meanwhile. */
+  commit(key: ChunkKey, checksum: bigint): boolean {
+    if (!this.host.commit(key, checksum)) return false;
+    if (this.#options.writePolicy === 'write-through') this.#demote(key);
+    return true;
+  }
+
+  abort(key: ChunkKey): void {
+    this.host.abort(key);
+  }
+
+  /** Brings a chunk into the host tier. Unless `hit` it is not there: `full` when what may not be evicted fills it. */
+  promote(key: ChunkKey): Promise<PromoteOutcome> {
+    if (this.host.has(key)) return Promise.resolve('hit');
+    let promotion = this.#promoting.get(key);
+    if (promotion === undefined) {
+      promotion = this.#promote(key).finally(() => this.#promoting.delete(key));
+      this.#promoting.set(key, promotion);
+    }
+    return promotion;
+  }
+
+  async read(key: ChunkKey, into: Uint8Array): Promise<ReadOutcome> {
+    assert.equal(into.byteLength, this.chunkBytes);
+    if (this.#state !== 'open') return 'unavailable';
+    if (this.host.has(key)) {
+      const outcome = await this.host.read(key, into);
+      if (outcome === 'hit' || !this.disk?.has(key)) return outcome;
+    }
+    const outcome = await this.promote(key);
+    if (outcome === 'hit') return this.host.read(key, into);
+    return outcome === 'full' ? this.disk!.read(key, into) : outcome;
+  }
+
+  async write(chunk: ChunkIdentity, bytes: Uint8Array, retention?: Retention): Promise<WriteOutcome> {
+    assert.equal(bytes.byteLength, this.chunkBytes);
+    if (this.#state !== 'open') return 'unavailable';
+    if (this.has(chunk.key)) return 'present';
+    const outcome = await this.host.write(chunk, bytes, retention);
+    if (outcome === 'stored' && this.#options.writePolicy === 'write-through') this.#demote(chunk.key);
+    this.#demoteAhead();
+    return outcome;
+  }
+
+  remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted'): boolean {
+    if (!this.has(key)) return false;
+    this.host.remove(key, reason);
+    this.disk?.remove(key, reason);
+    return true;
+  }
+
+  /** Forgets the copy in host memory, whose bytes did not match their checksum. The one on disk stays. */
+  condemnHostCopy(key: ChunkKey): void {
+    this.host.remove(key, 'corrupt');
+  }
+
+  touch(keys: readonly ChunkKey[]): void {
+    this.host.touch(keys);
+    this.disk?.touch(keys);
+    if (this.#options.writePolicy !== 'write-through-selective') return;
+    for (const key of keys.toReversed()) {
+      if (this.host.hits(key) >= this.#options.writeHits) this.#demote(key);
+    }
+  }
+
+  lease(key: ChunkKey): boolean {
+    if (!this.has(key)) return false;
+    const lease = this.#leases.get(key) ?? { count: 0, tiers: new Set() };
+    lease.count++;
+    this.#leases.set(key, lease);
+    for (const tier of this.#tiers()) this.#hold(key, tier);
+    return true;
+  }
+
+  release(key: ChunkKey): void {
+    const lease = this.#leases.get(key);
+    assert(lease !== undefined, 'only a leased chunk is released');
+    lease.count--;
+    if (lease.count > 0) return;
+    this.#leases.delete(key);
+    for (const tier of lease.tiers) tier.release(key);
+  }
+
+  /** In each tier, those of the chunks that it has. */
+  pin(keys: readonly ChunkKey[], options: { readonly ttlMs: number }): PinOutcome {
+    if (!keys.every((key) => this.has(key))) return 'missing';
+    for (const tier of this.#tiers()) {
+      const outcome = tier.pin(
+        keys.filter((key) => tier.has(key)),
+        options,
+      );
+      if (outcome === 'pinned') continue;
+      this.unpin(keys);
+      return outcome;
+    }
+    return 'pinned';
+  }
+
+  unpin(keys: readonly ChunkKey[]): void {
+    for (const tier of this.#tiers()) tier.unpin(keys);
+  }
+
+  /** What each tier holds. */
+  tiers(): Partial<Record<TierName, Holding>> {
+    const { host, disk } = this;
+    return { host: holdingOf(host), ...(disk && { disk: holdingOf(disk) }) };
+  }
+
+  /** Counters since the start. */
+  reading() {
+    return { ...this.#counts, queued: this.#queue?.length ?? 0, writes: { ...this.#queue?.counts } };
+  }
+
+  /** Resolves when every write that was asked for is done or given up. */
+  async flushed(): Promise<void> {
+    await this.#queue?.idle();
+  }
+
+  /**
+   * Writes what its policy still owes the disk tier, and closes all tiers.
+   *
+   * @param giveUp when it resolves, what is not written yet is not written any more.
+   */
+  async close(giveUp: Promise<void> = new Promise(() => {})): Promise<void> {
+    if (this.#state !== 'open') return;
+    this.#state = 'closing';
+    await Promise.allSettled(this.#promoting.values());
+    if (this.#options.writePolicy === 'write-back') {
+      for (const key of this.host.keys()) this.#demote(key);
+    }
+    await Promise.race([this.flushed(), giveUp]);
+    this.#queue?.clear();
+    await this.flushed();
+    await Promise.all(this.#tiers().map((tier) => tier.close()));
+    this.#state = 'closed';
+  }
+
+  async #promote(key: ChunkKey): Promise<PromoteOutcome> {
+    const { host, disk } = this;
+    if (this.#state !== 'open') return 'unavailable';
+    const chunk = disk?.identity(key);
+    if (disk === undefined || chunk === undefined || !disk.lease(key)) return 'missing';
+    try {
+      const slot = host.isReserved(key) ? undefined : host.reserve(chunk, disk.retention(key));
+      if (slot === undefined) {
+        this.#counts.promotionsRefused++;
+        return 'full';
+      }
+      const loaded = await disk.load(key, slotBytes(host.slab, slot));
+      // Whoever removed it meanwhile was told that it is gone.
+      if (loaded.outcome !== 'hit' || !disk.has(key)) {
+        host.abort(key);
+        return loaded.outcome === 'hit' ? 'missing' : loaded.outcome;
+      }
+      if (!host.commit(key, loaded.checksum)) return 'unavailable';
+      this.#copied(key, disk, host);
+      this.#counts.promoted++;
+      return 'hit';
+    } finally {
+      disk.release(key);
+    }
+  }
+
+  /** A second tier has the chunk now: its leases and pins hold it there too. */
+  #copied(key: ChunkKey, from: ChunkStore & Pick<HostStore, 'pinTtlMs'>, to: ChunkStore): void {
+    if (this.#goneWhileWriting.delete(key)) {
+      this.#leaving.add(key);
+      to.remove(key);
+      this.#leaving.delete(key);
+      return;
+    }
+    this.#hold(key, to);
+    const ttlMs = from.pinTtlMs(key);
+    if (ttlMs !== undefined) to.pin([key], { ttlMs });
+  }
+
+  /** Has the leases of a chunk hold its copy in a tier. */
+  #hold(key: ChunkKey, tier: ChunkStore): void {
+    const lease = this.#leases.get(key);
+    if (lease !== undefined && !lease.tiers.has(tier) && tier.lease(key)) lease.tiers.add(tier);
+  }
+
+  #demote(key: ChunkKey): void {
+    if (this.#queue === undefined || this.disk!.has(key) || !this.host.has(key)) return;
+    if (this.#options.isWorthWriting?.() ?? true) this.#queue.add(key);
+    else this.#counts.writesNotWorth++;
+  }
+
+  /** Keeps the next victims of the host tier written, so that evicting them loses nothing. */
+  #demoteAhead(): void {
+    const { host } = this;
+    if (this.#options.writePolicy !== 'write-back' || this.#queue === undefined) return;
+    if (host.capacityBytes - host.usedBytes > host.capacityBytes * WRITE_BACK_FREE_SHARE) return;
+    for (const key of host.victims(WRITE_BACK_CHUNKS)) this.#demote(key);
+  }
+
+  #left(tier: TierName, key: ChunkKey, reason: EvictReason): void {
+    this.#options.onTierEvict?.(tier, reason);
+    // Asking the other tier, or taking it from there, may have it leave too: then this call reports for both.
+    if (this.#leaving.has(key)) return;
+    this.#leaving.add(key);
+    if (reason === 'expired') for (const other of this.#tiers()) other.remove(key);
+    const isGone = this.#tierOf(key) === undefined;
+    this.#leaving.delete(key);
+    if (!isGone) return;
+    if (this.#queue?.isWriting(key)) this.#goneWhileWriting.add(key);
+    this.#options.onEvict?.(key, reason);
+  }
+
+  #tierOf(key: ChunkKey): TierName | undefined {
+    if (this.host.has(key)) return 'host';
+    return this.disk?.has(key) ? 'disk' : undefined;
+  }
+
+  #tiers(): ChunkStore[] {
+    return this.disk === undefined ? [this.host] : [this.host, this.disk];
+  }
+}
+
+function holdingOf({ usedBytes: bytes, capacityBytes, chunks }: HostStore | LowerStore): Holding {
+  return { bytes, capacityBytes, chunks };
+}
