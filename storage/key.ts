@@ -31,7 +31,6 @@ export function chunkKey(chunk: {
   readonly tokens: Int32Array;
 }): ChunkKey {
   const { tokens } = chunk;
-  const hash = createHash('sha256');
   const fields = [
     VERSION,
     Buffer.from(chunk.fingerprint),
@@ -39,16 +38,21 @@ export function chunkKey(chunk: {
     Buffer.from(chunk.parent ?? ''),
     new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength),
   ];
+  const hash = createHash('sha256');
   for (const field of fields) {
     const length = Buffer.alloc(4);
     length.writeUInt32LE(field.byteLength);
     hash.update(length).update(field);
   }
-  const key = hash.digest('hex');
-  assert(isChunkKey(key));
-  return key;
+  return chunkKeyOf(hash.digest('hex'));
 }
 
-function isChunkKey(text: string): text is ChunkKey {
+/** Asserts 64 lowercase hex digits. */
+export function chunkKeyOf(text: string): ChunkKey {
+  assert(isChunkKey(text));
+  return text;
+}
+
+export function isChunkKey(text: string): text is ChunkKey {
   return /^[0-9a-f]{64}$/.test(text);
 }

@@ -15,7 +15,19 @@ const FOLDERS = ['radix', 'storage', 'blend', 'src', 'tests', 'bench'];
 /** What a library may import beside its own files. The others may import any package and every library. */
 const LIBRARY_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   radix: ['node:assert/strict'],
-  storage: ['node:assert/strict', 'node:crypto', 'flatqueue', 'lru-cache', 'xxhash-wasm'],
+  storage: [
+    'node:assert/strict',
+    'node:crypto',
+    'node:fs',
+    'node:fs/promises',
+    'node:path',
+    'node:timers/promises',
+    'node:worker_threads',
+    'better-sqlite3',
+    'flatqueue',
+    'lru-cache',
+    'xxhash-wasm',
+  ],
   blend: ['node:assert/strict', '#storage'],
 };
 

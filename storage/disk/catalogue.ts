@@ -1,0 +1,230 @@
+/**
+ * The catalogue of a disk directory: one SQLite table that says which chunk files there are, what they hold and how
+ * they were used, so that a start reads no files.
+ *
+ * One connection has it exclusively. WAL with `synchronous=NORMAL`: a killed process loses nothing, a power cut may
+ * lose the last transactions but never leaves half of one. Rows are numbered as they are written, a chunk after its
+ * parent. SQLite checks no bytes, so what a row says is to be verified by who reads it. Knows no files of chunks.
+ */
+import { renameSync, rmSync } from 'node:fs';
+import Database from 'better-sqlite3';
+import { type ChunkKey, chunkKeyOf } from '../key.js';
+import type { StoredFile } from './chunk-format.js';
+import { DiskError } from './disk-error.js';
+import { MIGRATIONS, migrate } from './migrations.js';
+
+/** How a chunk is used and kept: what changes after it was written. */
+export interface ChunkUsage {
+  readonly usedAtMs: number;
+  readonly hits: number;
+  readonly pinnedUntilMs: number | undefined;
+  readonly pinTtlMs: number | undefined;
+  readonly ttlMs: number | undefined;
+  readonly priority: number;
+}
+
+export interface CatalogueRow extends StoredFile {
+  /** False for a chunk of another model, KV layout or encryption key: it takes room, but is of no use. */
+  readonly isOwn: boolean;
+  readonly parent: ChunkKey | undefined;
+  /** The tenant. */
+  readonly namespace: string;
+  /** int32 each; sealed when there is an encryption key. */
+  readonly tokens: Uint8Array;
+  readonly createdAtMs: number;
+  readonly usage: ChunkUsage;
+}
+
+/** A row to add: own, as all that are added. */
+export type NewRow = Omit<CatalogueRow, 'isOwn'>;
+
+/** What the users of an open catalogue do with it. */
+export type CatalogueTable = Pick<Catalogue, 'find' | 'pages' | 'change' | 'close'>;
+
+/** As `Catalogue.open`. */
+export type OpenCatalogue = (path: string, owner: ChunkOwner) => CatalogueTable;
+
+/** Whose chunks can be used together. */
+export interface ChunkOwner {
+  /** Of model and KV layout. */
+  readonly fingerprint: Uint8Array;
+  /** Of the encryption key. */
+  readonly keyId: Uint8Array;
+}
+
+export interface UsageOf {
+  readonly key: ChunkKey;
+  readonly usage: ChunkUsage;
+}
+
+/** As SQLite gives it; keys as upper-case hex, which is read several times faster than a blob. */
+type SqlRow = readonly [
+  ...[id: number, key: string, parent: string, namespace: string, tokens: Buffer, owner: number],
+  ...[fileBytes: number, codec: number, exact: number, createdMs: number, usedMs: number, hits: number],
+  ...[pinnedUntilMs: number | null, pinTtlMs: number | null, ttlMs: number | null, priority: number],
+];
+
+const COLUMNS = 'namespace, tokens, owner, file_bytes, codec, exact, created_ms';
+const USAGE_COLUMNS = 'used_ms, hits, pinned_until_ms, pin_ttl_ms, ttl_ms, priority';
+
+/** Bounds what the write-ahead log keeps on the disk between checkpoints. */
+const WAL_BYTES_MAX = 4 << 20;
+
+export class Catalogue {
+  readonly #database: Database.Database;
+  readonly #owner: number;
+  readonly #find: Database.Statement<[Buffer], { file_bytes: number; codec: number; exact: number }>;
+  readonly #page: Database.Statement<[number, number], SqlRow>;
+  readonly #insert: Database.Statement;
+  readonly #remove: Database.Statement<[Buffer]>;
+  readonly #use: Database.Statement;
+
+  private constructor(database: Database.Database, owner: ChunkOwner) {
+    this.#database = database;
+    this.#owner = idOf(database, owner);
+    this.#find = database.prepare('SELECT file_bytes, codec, exact FROM chunks WHERE key = ?');
+    this.#page = database
+      .prepare<[number, number], SqlRow>(
+        `SELECT id, hex(key), hex(parent), ${COLUMNS}, ${USAGE_COLUMNS} FROM chunks
+         WHERE id > ? ORDER BY id LIMIT ?`,
+      )
+      .raw();
+    this.#insert = database.prepare(
+      `INSERT OR REPLACE INTO chunks (key, parent, ${COLUMNS}, ${USAGE_COLUMNS})
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    );
+    this.#remove = database.prepare('DELETE FROM chunks WHERE key = ?');
+    this.#use = database.prepare(`UPDATE chunks SET (${USAGE_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE key = ?`);
+  }
+
+  /**
+   * Opens or makes the file, and brings it to this release's version.
+   * @throws DiskError `disk_in_use`, `disk_version`, `disk_unusable`, or `catalogue_lost` when it is corrupt
+   */
+  static open(path: string, owner: ChunkOwner): Catalogue {
+    return guard(() => {
+      const database = new Database(path, { timeout: 0 });
+      try {
+        database.pragma('locking_mode = EXCLUSIVE');
+        database.pragma('journal_mode = WAL');
+        database.pragma('synchronous = NORMAL');
+        database.pragma('secure_delete = FAST');
+        database.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
+        const problem = database.pragma('quick_check(1)', { simple: true });
+        if (problem !== 'ok') throw new DiskError('catalogue_lost', `${path} is corrupt: ${String(problem)}`);
+        migrate(database, MIGRATIONS);
+        return new Catalogue(database, owner);
+      } catch (error) {
+        database.close();
+        throw error;
+      }
+    });
+  }
+
+  /** Puts a corrupt catalogue out of the way, in place of the one that was before. */
+  static setAside(path: string): void {
+    renameSync(path, `${path}.corrupt`);
+    for (const suffix of ['-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+  }
+
+  find(key: ChunkKey): StoredFile | undefined {
+    const row = guard(() => this.#find.get(Buffer.from(key, 'hex')));
+    return row && { key, fileBytes: row.file_bytes, codecId: row.codec, isExact: row.exact === 1 };
+  }
+
+  /** All rows in the order they were written, some at a time. Rows may be added and removed meanwhile. */
+  *pages(rowsMax: number): Generator<CatalogueRow[]> {
+    let last = -1;
+    while (true) {
+      const rows = guard(() => this.#page.all(last, rowsMax));
+      if (rows.length === 0) return;
+      last = rows.at(-1)![0];
+      yield rows.map((row) => this.#fromSql(row));
+    }
+  }
+
+  /** One transaction: removes rows, then adds or replaces own ones, then notes uses (of rows that are here). */
+  change(changes: {
+    readonly remove?: readonly ChunkKey[];
+    readonly insert?: readonly NewRow[];
+    readonly use?: readonly UsageOf[];
+  }): void {
+    guard(() =>
+      this.#database.transaction(() => {
+        for (const key of changes.remove ?? []) this.#remove.run(Buffer.from(key, 'hex'));
+        for (const row of changes.insert ?? []) this.#insert.run(...this.#toSql(row));
+        for (const { key, usage } of changes.use ?? [])
+          this.#use.run(...usageOf(usage), Buffer.from(key, 'hex'));
+      })(),
+    );
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #fromSql(row: SqlRow): CatalogueRow {
+    const [, key, parent, namespace, tokens, owner, fileBytes, codecId, exact, createdAtMs] = row;
+    const [, , , , , , , , , , usedAtMs, hits, pinnedUntilMs, pinTtlMs, ttlMs, priority] = row;
+    return {
+      key: chunkKeyOf(key.toLowerCase()),
+      parent: parent === '' ? undefined : chunkKeyOf(parent.toLowerCase()),
+      isOwn: owner === this.#owner,
+      namespace,
+      tokens,
+      fileBytes,
+      codecId,
+      isExact: exact === 1,
+      createdAtMs,
+      usage: {
+        usedAtMs,
+        hits,
+        pinnedUntilMs: pinnedUntilMs ?? undefined,
+        pinTtlMs: pinTtlMs ?? undefined,
+        ttlMs: ttlMs ?? undefined,
+        priority,
+      },
+    };
+  }
+
+  #toSql(row: NewRow): unknown[] {
+    const { key, parent, namespace, tokens, fileBytes, codecId, isExact, createdAtMs, usage } = row;
+    const keys = [key, parent].map((one) => (one === undefined ? null : Buffer.from(one, 'hex')));
+    const fixed = [namespace, tokens, this.#owner, fileBytes, codecId, isExact ? 1 : 0, createdAtMs];
+    return [...keys, ...fixed, ...usageOf(usage)];
+  }
+}
+
+/** The small number that rows name their owner by. */
+function idOf(database: Database.Database, owner: ChunkOwner): number {
+  const { fingerprint, keyId } = owner;
+  database
+    .prepare('INSERT OR IGNORE INTO owners (fingerprint, key_id) VALUES (?, ?)')
+    .run(fingerprint, keyId);
+  const find = database.prepare<unknown[], number>(
+    'SELECT id FROM owners WHERE fingerprint = ? AND key_id = ?',
+  );
+  return find.pluck().get(fingerprint, keyId)!;
+}
+
+function usageOf(usage: ChunkUsage): unknown[] {
+  const { usedAtMs, hits, pinnedUntilMs, pinTtlMs, ttlMs, priority } = usage;
+  return [usedAtMs, hits, pinnedUntilMs ?? null, pinTtlMs ?? null, ttlMs ?? null, priority];
+}
+
+/** Runs `work`, with what SQLite reports told apart: held by another, broken, or refused by the system. */
+function guard<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Database.SqliteError)) throw error;
+    const { code, message } = error;
+    if (/^SQLITE_(BUSY|LOCKED)/.test(code))
+      throw new DiskError('disk_in_use', 'another process has the directory open', error);
+    // SQLITE_ERROR: a table or column is not as this release made it.
+    if (/^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA|MISMATCH|CONSTRAINT|FORMAT)/.test(code))
+      throw new DiskError('catalogue_lost', `the catalogue is corrupt: ${message}`, error);
+    if (code === 'SQLITE_FULL') throw new DiskError('disk_full', 'there is no room for the catalogue', error);
+    throw new DiskError('disk_unusable', `the catalogue cannot be used: ${message} (${code})`, error);
+  }
+}

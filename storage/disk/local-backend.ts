@@ -1,0 +1,183 @@
+/**
+ * The owner of a disk directory, on the thread that it runs on: opens it, and puts all changes in one line.
+ *
+ * What waits while a change runs makes the next group: its removals (rows, then files, so that their room is free),
+ * then its writes as one group commit, then its uses. A key that is written while its removal waits is so removed
+ * first; the removal of a key whose write waits is not asked for (a chunk can't be removed before it is written).
+ */
+import type { ChunkKey } from '../key.js';
+import type {
+  DiskBackend,
+  LoadedChunk,
+  LoadReport,
+  ReadResult,
+  WriteRequest,
+  WriteResult,
+} from './backend.js';
+import { Catalogue, type CatalogueTable, type OpenCatalogue, type UsageOf } from './catalogue.js';
+import type { ChunkFormat } from './chunk-format.js';
+import { ChunkPaths } from './chunk-paths.js';
+import { DiskDirectory } from './disk-directory.js';
+import { DiskError } from './disk-error.js';
+import { DiskLoading } from './disk-loading.js';
+import type { FileSystem } from './file-system.js';
+
+/** Writes that share one group commit at most. */
+const GROUP_WRITES_MAX = 16;
+
+export interface LocalBackendOptions {
+  readonly fileSystem: FileSystem;
+  readonly directory: string;
+  readonly format: ChunkFormat;
+  readonly isCatalogueLost: boolean;
+  readonly onLost: (error: Error) => void;
+  /** Default `Catalogue.open`. */
+  readonly openCatalogue?: OpenCatalogue;
+}
+
+interface WaitingWrite {
+  readonly request: WriteRequest;
+  readonly answer: (result: WriteResult) => void;
+}
+
+export class LocalBackend implements DiskBackend {
+  readonly #directory: DiskDirectory;
+  readonly #loading: DiskLoading;
+  readonly #isRebuilt: boolean;
+  readonly #onLost: (error: Error) => void;
+  #state: 'open' | 'lost' | 'closed' = 'open';
+  #removes: ChunkKey[] = [];
+  #writes: WaitingWrite[] = [];
+  #uses: UsageOf[] = [];
+  /** Resolves when nothing waits any more; undefined while no change runs. */
+  #changing: Promise<void> | undefined;
+  readonly #reading = new Set<Promise<ReadResult>>();
+
+  private constructor(
+    options: LocalBackendOptions,
+    opened: { catalogue: CatalogueTable; isRebuilt: boolean },
+  ) {
+    const { fileSystem, format, directory } = options;
+    const parts = { fileSystem, format, paths: new ChunkPaths(directory), catalogue: opened.catalogue };
+    this.#directory = new DiskDirectory(parts);
+    this.#loading = new DiskLoading(parts);
+    this.#isRebuilt = opened.isRebuilt;
+    this.#onLost = options.onLost;
+  }
+
+  /** @throws DiskError `disk_in_use`, `disk_version`, `disk_unusable` */
+  static async open(options: LocalBackendOptions): Promise<LocalBackend> {
+    const { fileSystem, directory, format } = options;
+    const paths = new ChunkPaths(directory);
+    try {
+      await paths.make(fileSystem);
+    } catch (error) {
+      throw new DiskError('disk_unusable', `${directory} cannot be used: ${String(error)}`, error);
+    }
+    const openCatalogue: OpenCatalogue =
+      options.openCatalogue ?? ((path, owner) => Catalogue.open(path, owner));
+    const open = () => openCatalogue(paths.catalogue, format);
+    if (!options.isCatalogueLost) {
+      try {
+        return new LocalBackend(options, { catalogue: open(), isRebuilt: false });
+      } catch (error) {
+        if (!(error instanceof DiskError && error.code === 'catalogue_lost')) throw error;
+      }
+    }
+    Catalogue.setAside(paths.catalogue);
+    return new LocalBackend(options, { catalogue: open(), isRebuilt: true });
+  }
+
+  async load(onLoaded: (chunks: readonly LoadedChunk[]) => void): Promise<LoadReport> {
+    const mended = await this.#loading.run(onLoaded);
+    return { ...mended, isRebuilt: this.#isRebuilt, freeBytes: await this.#directory.freeBytes() };
+  }
+
+  async read(key: ChunkKey, into: Uint8Array): Promise<ReadResult> {
+    if (this.#state !== 'open') return { outcome: 'unavailable' };
+    const reading = this.#directory.read(key, into).catch((error: unknown): ReadResult => {
+      this.#note(error);
+      return { outcome: this.#state === 'lost' ? 'unavailable' : 'failed' };
+    });
+    this.#reading.add(reading);
+    const result = await reading;
+    this.#reading.delete(reading);
+    return result;
+  }
+
+  async write(request: WriteRequest): Promise<WriteResult> {
+    if (this.#state !== 'open') return { outcome: 'failed' };
+    return new Promise((answer) => {
+      this.#writes.push({ request, answer });
+      this.#startChanging();
+    });
+  }
+
+  remove(keys: readonly ChunkKey[]): void {
+    this.#removes.push(...keys);
+    this.#startChanging();
+  }
+
+  use(uses: readonly UsageOf[]): void {
+    this.#uses.push(...uses);
+    this.#startChanging();
+  }
+
+  freeBytes(): Promise<number | undefined> {
+    return this.#directory.freeBytes();
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === 'open') this.#state = 'closed';
+    await this.#changing;
+    await Promise.all(this.#reading);
+    this.#directory.close();
+  }
+
+  #startChanging(): void {
+    this.#changing ??= this.#changeAll();
+  }
+
+  async #changeAll(): Promise<void> {
+    await Promise.resolve(); // what is asked for in the same turn shares a group
+    while (this.#removes.length + this.#writes.length + this.#uses.length > 0) {
+      if (this.#state === 'lost') this.#giveUp();
+      else await this.#changeGroup();
+    }
+    this.#changing = undefined;
+  }
+
+  async #changeGroup(): Promise<void> {
+    const removes = this.#removes.splice(0);
+    const writes = this.#writes.splice(0, GROUP_WRITES_MAX);
+    const uses = this.#uses.splice(0);
+    try {
+      if (removes.length > 0) await this.#directory.remove(removes);
+      if (uses.length > 0) this.#directory.use(uses);
+    } catch (error) {
+      this.#note(error);
+    }
+    try {
+      const results = await this.#directory.write(writes.map((one) => one.request));
+      for (const [i, result] of results.entries()) writes[i]!.answer(result);
+    } catch (error) {
+      this.#note(error);
+      const isFull = error instanceof DiskError && error.code === 'disk_full';
+      for (const { answer } of writes) answer({ outcome: isFull ? 'noSpace' : 'failed' });
+    }
+  }
+
+  #giveUp(): void {
+    this.#removes = [];
+    this.#uses = [];
+    for (const { answer } of this.#writes.splice(0)) answer({ outcome: 'failed' });
+  }
+
+  /** Takes a catalogue's error for what it is; any other is a mistake, and thrown on. */
+  #note(error: unknown): void {
+    if (!(error instanceof DiskError)) throw error;
+    if (error.code !== 'catalogue_lost' || this.#state !== 'open') return;
+    this.#state = 'lost';
+    this.#onLost(error);
+  }
+}
