@@ -1,6 +1,11 @@
 /** Where the bytes of KV chunks are kept, under which names and in which format. See store.ts and host-store.ts. */
 export { type Checksum, createChecksum } from './checksum.js';
 export type { Clock } from './clock.js';
+export { CODEC_NAMES, type CodecName, suitsLayout } from './codec.js';
+export { CIPHER_KEY_BYTES } from './disk/chunk-cipher.js';
+export { DIRECTORY_BYTES } from './disk/disk-budget.js';
+export { DiskError, type DiskErrorCode } from './disk/disk-error.js';
+export { DiskStore, type DiskStoreOptions } from './disk/disk-store.js';
 export { HostStore, type HostStoreOptions } from './host-store.js';
 export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';

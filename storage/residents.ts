@@ -27,6 +27,15 @@ import type { EvictReason, PinOutcome } from './store.js';
 /** Expired chunks that one call sweeps at most, so that none takes long. */
 const SWEEP_CHUNKS = 64;
 
+/** Chunks that one step of a load takes in. */
+const LOAD_STEP_CHUNKS = 1000;
+
+/** A chunk that was in the tier before a restart. */
+export interface LoadedResident<Data> {
+  readonly chunk: Newcomer<Data>;
+  readonly history: ResidentHistory;
+}
+
 export interface ResidentsOptions<Data> {
   readonly capacityBytes: number;
   readonly clock: Clock;
@@ -136,7 +145,12 @@ export class Residents<Data> {
    * Takes in what was in the tier before a restart, in any order, as present; then evicts what is too much. Times in
    * the future count as now, and pins beyond their share are dropped. O(n log n).
    */
-  load(chunks: Iterable<{ readonly chunk: Newcomer<Data>; readonly history: ResidentHistory }>): void {
+  load(chunks: Iterable<LoadedResident<Data>>): void {
+    for (const _ of this.loadInSteps(chunks));
+  }
+
+  /** `load` in steps of bounded length; nothing else is asked of the tier before the last one. */
+  *loadInSteps(chunks: Iterable<LoadedResident<Data>>): Generator<void, void, undefined> {
     const nowMs = this.#deadlines.now();
     const waiting = new Map([...chunks].map((loaded) => [loaded.chunk.key, loaded]));
     const entered: Entry<Data>[] = [];
@@ -163,12 +177,14 @@ export class Residents<Data> {
           entry.pinTtlMs = history.pinTtlMs;
         }
         entered.push(entry);
+        if (entered.length % LOAD_STEP_CHUNKS === 0) yield;
       }
     }
     entered.sort((a, b) => a.usedAtMs - b.usedAtMs);
-    for (const entry of entered) {
+    for (const [i, entry] of entered.entries()) {
       this.#policy.added(entry);
       this.#rank(entry);
+      if (i % LOAD_STEP_CHUNKS === 0) yield;
     }
     this.makeRoom(0);
   }
