@@ -1,1 +1,8 @@
-export { type RopeScaling, type RopeSpec, ropeFrequencies, rotateKeys } from './rope.js';
+export {
+  type RopeScaling,
+  type RopeSpec,
+  ropeFrequencies,
+  rotateKeys,
+  type UnmovableReason,
+  unmovable,
+} from './rope.js';

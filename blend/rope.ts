@@ -2,8 +2,8 @@
  * Rotary position embedding: frequencies, and the rotation of cached keys to another position.
  *
  * Pure arithmetic in float64; the importer, the engine (cos/sin rows) and CacheBlend share it, so a key rotated by
- * the engine and one re-rotated by a blend agree. Position-dependent schemes (dynamic NTK, LongRoPE's switch) have
- * no place here: a key rotated by them cannot be moved (B3 would not hold).
+ * the engine and one re-rotated by a blend agree. Schemes whose frequencies change with the sequence have no place
+ * here: a key rotated by them cannot be moved (B3 would not hold). See `unmovable`.
  */
 
 import assert from 'node:assert/strict';
@@ -27,12 +27,38 @@ export interface RopeSpec {
   readonly scaling?: RopeScaling;
 }
 
+/** Why keys cannot be moved to another position. */
+export type UnmovableReason =
+  /** Dynamic NTK: theta grows with the sequence. */
+  | 'dynamic_ntk'
+  /** LongRoPE: other factors beyond a length. */
+  | 'longrope_switch'
+  /** Frequencies that we can't make, YaRN's among them. */
+  | 'unknown_scaling';
+
+const SCALINGS: ReadonlyMap<string, UnmovableReason | undefined> = new Map([
+  ...['default', 'none', 'linear', 'llama3', 'factors'].map((name) => [name, undefined] as const),
+  ['dynamic', 'dynamic_ntk'],
+  ['longrope', 'longrope_switch'],
+  ['su', 'longrope_switch'],
+]);
+
+/**
+ * Why keys rotated by a scheme cannot be moved, `undefined` if they can.
+ * @param scaling the scheme as model files or a `RopeScaling` name it; `undefined` without scaling
+ */
+export function unmovable(scaling: string | undefined): UnmovableReason | undefined {
+  if (scaling === undefined) return undefined;
+  return SCALINGS.has(scaling) ? SCALINGS.get(scaling) : 'unknown_scaling';
+}
+
 /**
  * Inverse frequencies of a rope, `[headDim / 2]` radians per position, highest first, scaling applied.
  *
  * Source: RoFormer (Su et al., 2021) §3.4; `linear` is position interpolation; `llama3` divides the frequencies whose
  * wavelength exceeds the original context and blends between the two wavelength bounds. The references compute in
  * float32; we keep float64.
+ * @param headDim width of what is rotated: of a partial rotary, its first dimensions
  */
 export function ropeFrequencies(rope: RopeSpec, headDim: number): Float64Array {
   assert(Number.isInteger(headDim / 2) && headDim > 0, `head width ${headDim} is not even`);
@@ -64,25 +90,31 @@ function llama3Frequency(frequency: number, scaling: Extract<RopeScaling, { type
  *
  * Trig and products are float64, rounded once to float32. `shift(a)` then `shift(b)` equals `shift(a + b)` up to
  * that rounding, `positions: 0` copies bit for bit, and norms are kept (invariant B3). Always shift the stored
- * original, so that roundings don't add up.
+ * original, so that roundings don't add up. A factor on cos and sin (an attention factor) is in the stored key
+ * already and must not be in the shift.
  * @param keys `[tokens, kvHeads × headDim]` float32 (any number of heads side by side)
- * @param frequencies of `ropeFrequencies`, `[headDim / 2]`
+ * @param shift.frequencies of `ropeFrequencies`, `[headDim / 2]`
+ * @param shift.headDim width of a head, when only its first `2 × frequencies` dimensions are rotated (partial rotary)
  * @param into where to write, as long as `keys`; may be `keys` itself. The default is fresh memory and leaves `keys`
  * alone.
  * @returns `into`
  */
 export function rotateKeys(
   keys: Float32Array,
-  shift: { readonly positions: number; readonly frequencies: Float64Array; readonly interleaved: boolean },
+  shift: {
+    readonly positions: number;
+    readonly frequencies: Float64Array;
+    readonly interleaved: boolean;
+    readonly headDim?: number;
+  },
   into: Float32Array = new Float32Array(keys.length),
 ): Float32Array {
   const pairs = shift.frequencies.length;
-  const headDim = pairs * 2;
+  const headDim = shift.headDim ?? pairs * 2;
+  assert(headDim >= pairs * 2, 'a head is at least as wide as what is rotated');
   assert(keys.length % headDim === 0 && into.length === keys.length, 'keys are not whole heads of one size');
-  if (shift.positions === 0) {
-    if (into !== keys) into.set(keys);
-    return into;
-  }
+  if (into !== keys && (shift.positions === 0 || headDim > pairs * 2)) into.set(keys);
+  if (shift.positions === 0) return into;
   const cos = shift.frequencies.map((frequency) => Math.cos(shift.positions * frequency));
   const sin = shift.frequencies.map((frequency) => Math.sin(shift.positions * frequency));
   const step = shift.interleaved ? 2 : 1;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type RopeScaling, type RopeSpec, ropeFrequencies, rotateKeys } from '#blend';
+import { type RopeScaling, type RopeSpec, ropeFrequencies, rotateKeys, unmovable } from '#blend';
 
 const plain: RopeSpec = { theta: 10_000, interleaved: false };
 const llama3: RopeScaling = {
@@ -137,4 +137,70 @@ describe('moved keys (B3)', () => {
       }),
     );
   });
+});
+
+describe('moved keys of other ropes (B3)', () => {
+  const ropes: Record<string, RopeSpec> = {
+    llama3: { theta: 500_000, interleaved: false, scaling: { ...llama3, originalContextTokens: 64 } },
+    linear: { theta: 10_000, interleaved: true, scaling: { type: 'linear', factor: 3.7 } },
+    factors: { theta: 10_000, interleaved: true, scaling: { type: 'factors', factors: [1, 1.5, 3, 8] } },
+  };
+  for (const [name, rope] of Object.entries(ropes)) {
+    test(`with ${name} scaling shift by a and then by b as by a + b`, () => {
+      const scaled = ropeFrequencies(rope, HEAD_DIM);
+      const shift = (keys: Float32Array, positions: number) =>
+        rotateKeys(keys, { positions, frequencies: scaled, interleaved: rope.interleaved });
+      fc.assert(
+        fc.property(keysArbitrary, positionsArbitrary, positionsArbitrary, (keys, a, b) => {
+          const twice = shift(shift(keys, a), b);
+          for (const [i, value] of shift(keys, a + b).entries())
+            assert.ok(Math.abs(value - twice[i]!) <= TOLERANCE);
+        }),
+      );
+    });
+  }
+
+  test('that are rotated in part keep the rest bit for bit, and move as a narrower head does', () => {
+    const headDim = 12;
+    const partOf = (rows: Float32Array, from: number, to: number) =>
+      rows.filter((_, i) => i % headDim >= from && i % headDim < to);
+    fc.assert(
+      fc.property(keysArbitrary, positionsArbitrary, fc.boolean(), (keys, positions, interleaved) => {
+        const shift = { positions, frequencies, interleaved };
+        const moved = rotateKeys(keys, { ...shift, headDim });
+        assert.deepEqual(partOf(moved, HEAD_DIM, headDim), partOf(keys, HEAD_DIM, headDim));
+        assert.deepEqual(partOf(moved, 0, HEAD_DIM), rotateKeys(partOf(keys, 0, HEAD_DIM), shift));
+        assert.deepEqual(rotateKeys(keys.slice(), { ...shift, headDim }, keys), moved);
+      }),
+    );
+  });
+
+  test('that are not whole heads, or narrower than what is rotated, are refused', () => {
+    const shift = { positions: 1, frequencies, interleaved: false };
+    assert.throws(() => rotateKeys(new Float32Array(12), shift), assert.AssertionError);
+    assert.throws(() => rotateKeys(new Float32Array(12), { ...shift, headDim: 6 }), assert.AssertionError);
+  });
+});
+
+test('ropes whose frequencies change with the sequence are refused by reason, and so is what is unknown', () => {
+  for (const scaling of [undefined, 'default', 'none', 'linear', 'llama3', 'factors'])
+    assert.equal(unmovable(scaling), undefined);
+  assert.equal(unmovable('dynamic'), 'dynamic_ntk');
+  assert.equal(unmovable('longrope'), 'longrope_switch');
+  assert.equal(unmovable('su'), 'longrope_switch');
+  for (const scaling of ['yarn', 'linearly', '', 'constructor'])
+    assert.equal(unmovable(scaling), 'unknown_scaling');
+});
+
+test('dynamic NTK is refused for a reason: its keys at two lengths are not one rotation apart', () => {
+  const at = (tokens: number) => {
+    const theta = 10_000 * ((2 * tokens) / 1024 - 1) ** (HEAD_DIM / (HEAD_DIM - 2));
+    return ropeFrequencies({ theta, interleaved: false }, HEAD_DIM);
+  };
+  const key = Float32Array.from({ length: HEAD_DIM }, (_, i) => i + 1);
+  const keyOf = (tokens: number, positions: number) =>
+    rotateKeys(key, { positions, frequencies: at(tokens), interleaved: false });
+  const moved = rotateKeys(keyOf(2048, 100), { positions: 900, frequencies: at(4096), interleaved: false });
+  const expected = keyOf(4096, 1000);
+  assert.ok(moved.some((value, i) => Math.abs(value - expected[i]!) > 0.1));
 });
