@@ -10,6 +10,8 @@ export {
   type TokenRange,
 } from './layout.js';
 export { hiddenRatio } from './loading.js';
+export { attends, MASKED, positionMask } from './mask.js';
+export { type BlendPlan, type BlendTile, planBlend } from './plan.js';
 export {
   type RopeScaling,
   type RopeSpec,
