@@ -2,15 +2,17 @@
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pino, { type Logger } from 'pino';
-import { createChecksum, kvLayout } from '#storage';
+import { type KvLayout, kvLayout } from '#storage';
 import { createApp } from './api/app.js';
 import { startServer } from './api/server.js';
-import { HostTier } from './cache/host-tier.js';
+import { BreakEven } from './cache/break-even.js';
 import { KvCache } from './cache/kv-cache.js';
+import { createTiers, type DiskOptions, type Tiers } from './cache/tiers.js';
+import { readDiskKey } from './config/disk-key.js';
 import type { ServeOptions } from './config/options.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
 import { RadixkvError } from './errors.js';
-import { MODEL_FILES, readManifest } from './model/manifest.js';
+import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
@@ -32,59 +34,98 @@ export interface Backend {
 
 export type BackendOptions = Pick<
   ServeOptions,
-  'threads' | 'deviceBytes' | 'hostBytes' | 'tileTokens' | 'chunkTokens' | 'maxActive' | 'maxQueue'
+  | 'threads'
+  | 'deviceBytes'
+  | 'hostBytes'
+  | 'tileTokens'
+  | 'chunkTokens'
+  | 'maxActive'
+  | 'maxQueue'
+  | 'writePolicy'
+  | 'writeHits'
+  | 'eviction'
+  | 'breakEven'
 > & {
   readonly modelDirectory: string;
+  /** Absent: nothing outlives the process. */
+  readonly disk?: DiskOptions;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
 };
 
-/** Loads an imported model. @throws RadixkvError when it is damaged or the engine can't load it. */
+/**
+ * Loads an imported model.
+ *
+ * @throws RadixkvError when it is damaged, the engine can't load it, or the disk tier's directory can't be used.
+ */
 export async function createBackend(options: BackendOptions): Promise<Backend> {
+  const manifest = await readManifest(options.modelDirectory);
+  const { layers, kvHeads, headDim } = manifest.spec;
+  const { chunkTokens } = options;
+  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype: manifest.kvType });
+  const breakEven = new BreakEven(options.breakEven);
+  const tiers = await createTiers(options, { layout, fingerprint: manifest.fingerprint, breakEven });
+  try {
+    return await createService(options, { manifest, layout, breakEven, tiers });
+  } catch (error) {
+    await tiers?.close();
+    throw error;
+  }
+}
+
+async function createService(
+  options: BackendOptions,
+  parts: {
+    readonly manifest: Manifest;
+    readonly layout: KvLayout;
+    readonly breakEven: BreakEven;
+    readonly tiers: Tiers | undefined;
+  },
+): Promise<Backend> {
   const { modelDirectory, logger } = options;
-  const manifest = await readManifest(modelDirectory);
-  const { spec, kvType: dtype, fingerprint } = manifest;
-  const { layers, kvHeads, headDim } = spec;
-  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens: options.chunkTokens, dtype });
-  const checksum = await createChecksum();
-  const host =
-    options.hostBytes < layout.chunkBytes
-      ? undefined
-      : new HostTier({ layout, capacityBytes: options.hostBytes, fingerprint, checksum });
+  const { manifest, layout, breakEven, tiers } = parts;
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
-  let parts: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
+  let users: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
   const engine = await Engine.create({
     directory: modelDirectory,
     threads: options.threads,
     layout,
-    ...(host && { slab: host.slab }),
+    ...(tiers && { slab: tiers.prefixes.slab }),
     ...(options.createWorker && { createWorker: options.createWorker }),
-    onReady: () => parts?.scheduler.engineReady(),
+    onReady: () => users?.scheduler.engineReady(),
     onLost: (reason, wasReady) => {
       logger?.error({ reason }, 'the engine failed and is restarted');
-      parts?.cache.forgetDevice();
-      parts?.scheduler.engineLost(reason, { wasReady });
+      users?.cache.forgetDevice();
+      users?.scheduler.engineLost(reason, { wasReady });
     },
   });
-  const cache = new KvCache({ engine, layout, deviceBytes: options.deviceBytes, ...(host && { host }) });
-  const vocab = Math.min(tokenizer.vocab, spec.vocab);
+  try {
+    await tiers?.measure(engine);
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+  const prefixes = tiers?.prefixes;
+  const { deviceBytes } = options;
+  const cache = new KvCache({ engine, layout, deviceBytes, breakEven, ...(prefixes && { prefixes }) });
+  const vocab = Math.min(tokenizer.vocab, manifest.spec.vocab);
   const scheduler = new Scheduler({ cache, engine, vocab, limits: options });
-  parts = { cache, scheduler };
+  users = { cache, scheduler };
   const created = Math.floor((await stat(join(modelDirectory, MODEL_FILES.manifest))).mtimeMs / 1000);
   const model = {
     id: basename(modelDirectory),
     created,
-    contextTokens: spec.contextTokens,
-    fingerprint: `fp_${fingerprint.slice(0, 12)}`,
+    contextTokens: manifest.spec.contextTokens,
+    fingerprint: `fp_${manifest.fingerprint.slice(0, 12)}`,
   };
   const service = new Service({ model, tokenizer, template, cache, engine, scheduler });
-  const statistics = new Statistics({ gauges: () => gauges(cache, scheduler) });
+  const statistics = new Statistics({ gauges: () => gauges(cache, scheduler, tiers) });
   const close = async () => {
     service.stop();
     await scheduler.close();
     await engine.close();
-    await host?.close();
+    await tiers?.close();
   };
   return { service, scheduler, cache, engine, statistics, close };
 }
@@ -95,7 +136,8 @@ export async function startRadixkv(
   modelDirectory: string,
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
   const logger = pino({ level: process.env.RADIXKV_LOG_LEVEL ?? 'warn' }, pino.destination(2));
-  const backend = await createBackend({ ...options, modelDirectory, logger });
+  const disk = await diskOptions(options);
+  const backend = await createBackend({ ...options, modelDirectory, logger, ...(disk && { disk }) });
   const { service, statistics } = backend;
   const app = createApp({ service, statistics, logger });
   const { host, port } = options;
@@ -130,13 +172,27 @@ function listenError(cause: unknown, host: string, port: number): unknown {
   return new RadixkvError('invalid_value', `can't listen on ${host}:${port}: ${cause.message}`, { cause });
 }
 
-function gauges(cache: KvCache, scheduler: Scheduler): GaugeReading {
-  const { device, host, evictions } = cache.reading();
+async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk']> {
+  if (options.diskBytes === 0) return undefined;
+  const encryptionKey = await readDiskKey(options.diskKeyFile);
   return {
-    tiers: { device, ...(host && { host }) },
-    ...(host && { radixNodes: host.nodes, cachedChunks: host.treeChunks }),
+    directory: options.diskDir,
+    capacityBytes: options.diskBytes,
+    freeBytesMin: options.diskFreeBytes,
+    codec: options.diskCodec,
+    ...(encryptionKey && { encryptionKey }),
+  };
+}
+
+function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined): GaugeReading {
+  const { device, prefixes, evictions, skippedTokens, speeds } = cache.reading();
+  const disk = tiers?.reading();
+  return {
+    tiers: { device, ...prefixes?.tiers },
+    ...(prefixes && { radixNodes: prefixes.nodes, cachedChunks: prefixes.treeChunks }),
     activeSequences: scheduler.active,
     queuedRequests: scheduler.queued,
+    ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     evictions,
   };
 }

@@ -10,7 +10,7 @@ export { HostStore, type HostStoreOptions } from './host-store.js';
 export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';
 export type { LoadOutcome, LowerStore } from './lower-store.js';
-export { POLICIES, type PolicyName } from './policy/index.js';
+export { DEFAULT_POLICY, POLICY_NAMES, type PolicyName } from './policy/index.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {
   ChunkIdentity,
@@ -23,6 +23,7 @@ export type {
   WriteOutcome,
 } from './store.js';
 export {
+  type Holding,
   type TieredOptions,
   TieredStore,
   type TierName,

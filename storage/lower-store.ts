@@ -11,6 +11,9 @@ export type LoadOutcome =
   | { readonly outcome: Exclude<ReadOutcome, 'hit'> };
 
 export interface LowerStore extends ChunkStore {
+  /** Resolves when what it holds can be found; rejects when that can never be. */
+  readonly opened: Promise<void>;
+
   /** How many are here. */
   readonly chunks: number;
 
@@ -34,4 +37,7 @@ export interface LowerStore extends ChunkStore {
     bytes: Uint8Array,
     options: Retention & { readonly checksum: bigint },
   ): Promise<WriteOutcome>;
+
+  /** To be called every few seconds: bounded upkeep, such as writing down how chunks were used. */
+  maintain(): void;
 }

@@ -45,7 +45,7 @@ const WRITE_BACK_FREE_SHARE = 1 / 8;
 const WRITE_BACK_CHUNKS = 16;
 
 /** What a tier holds. */
-interface Holding {
+export interface Holding {
   readonly bytes: number;
   readonly capacityBytes: number;
   readonly chunks: number;
@@ -77,7 +77,7 @@ export class TieredStore implements ChunkStore {
   readonly #leaving = new Set<ChunkKey>();
   /** Reported as gone, but on their way down: they must not stay there. */
   readonly #goneWhileWriting = new Set<ChunkKey>();
-  readonly #counts = { promoted: 0, promotionsRefused: 0, writesNotWorth: 0 };
+  readonly #counts = { promoted: 0, promotionsRefused: 0, promotionsMissed: 0, writesNotWorth: 0 };
   #state: 'open' | 'closing' | 'closed' = 'open';
 
   constructor(options: TieredOptions) {
@@ -236,6 +236,17 @@ export class TieredStore implements ChunkStore {
     for (const tier of this.#tiers()) tier.unpin(keys);
   }
 
+  /** Resolves when what the disk holds can be found; rejects when that can never be. */
+  get opened(): Promise<void> {
+    return this.disk?.opened ?? Promise.resolve();
+  }
+
+  /** To be called every few seconds: bounded upkeep. */
+  maintain(): void {
+    this.host.expire();
+    this.disk?.maintain();
+  }
+
   /** What each tier holds. */
   tiers(): Partial<Record<TierName, Holding>> {
     const { host, disk } = this;
@@ -286,6 +297,7 @@ export class TieredStore implements ChunkStore {
       // Whoever removed it meanwhile was told that it is gone.
       if (loaded.outcome !== 'hit' || !disk.has(key)) {
         host.abort(key);
+        this.#counts.promotionsMissed++;
         return loaded.outcome === 'hit' ? 'missing' : loaded.outcome;
       }
       if (!host.commit(key, loaded.checksum)) return 'unavailable';

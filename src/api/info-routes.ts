@@ -1,8 +1,8 @@
 /** The routes that only read: models, health, cache statistics, metrics. */
 import type { RequestHandler } from 'express';
-import type { CompletionService, ModelCard } from '../serving/completion.js';
+import { type CompletionService, type ModelCard, TIERS, tokensOf } from '../serving/completion.js';
 import { createMetrics } from '../serving/metrics.js';
-import type { Statistics, TierReading } from '../serving/statistics.js';
+import type { DiskReading, Statistics, TierReading } from '../serving/statistics.js';
 import { modelNotFound } from './error-response.js';
 
 function modelJson({ id, created, contextTokens }: ModelCard) {
@@ -45,10 +45,27 @@ function tierJson(cachedTokens: number, tier: TierReading | undefined) {
   };
 }
 
+/** Null without a disk tier. */
+function diskJson(disk: DiskReading | undefined) {
+  if (disk === undefined) return null;
+  return {
+    state: disk.state,
+    read_bytes: disk.readBytes,
+    written_bytes: disk.writtenBytes,
+    queued_chunks: disk.queuedChunks,
+    demotions: disk.demotions,
+    promotions: disk.promotions,
+    faults: disk.faults,
+    skipped_tokens: disk.skippedTokens,
+    prefill_tokens_per_second: disk.prefillTokensPerS ?? null,
+    load_bytes_per_second: disk.loadBytesPerS ?? null,
+  };
+}
+
 export function cacheStats(statistics: Statistics): RequestHandler {
   return (_req, res) => {
     const { tokens, hitRate } = statistics;
-    const { tiers, radixNodes, cachedChunks } = statistics.gauges();
+    const { tiers, radixNodes, cachedChunks, disk } = statistics.gauges();
     res.json({
       since: statistics.since.toISOString(),
       requests: {
@@ -58,11 +75,12 @@ export function cacheStats(statistics: Statistics): RequestHandler {
         refused: statistics.requestsWith('refused'),
       },
       prompt_tokens: tokens.prompt,
-      cached_tokens: tokens.device + tokens.host,
+      cached_tokens: tokensOf(tokens),
       computed_tokens: tokens.computed,
       completion_tokens: tokens.completion,
       hit_rate: hitRate ?? null,
-      by_tier: { device: tierJson(tokens.device, tiers.device), host: tierJson(tokens.host, tiers.host) },
+      by_tier: Object.fromEntries(TIERS.map((tier) => [tier, tierJson(tokens[tier], tiers[tier])])),
+      disk: diskJson(disk),
       radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     });
   };

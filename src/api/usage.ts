@@ -1,12 +1,12 @@
 /** `usage` and `timings` of an answer. Zero is printed; what can't be known is null. */
-import type { Timings, Usage } from '../serving/completion.js';
+import { type Timings, tokensOf, type Usage } from '../serving/completion.js';
 
 export function usageJson({ promptTokens, completionTokens, cachedTokens }: Usage) {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
-    prompt_tokens_details: { cached_tokens: cachedTokens.device + cachedTokens.host },
+    prompt_tokens_details: { cached_tokens: tokensOf(cachedTokens) },
     completion_tokens_details: { reasoning_tokens: 0 },
   };
 }
@@ -24,10 +24,11 @@ export function timingsJson(usage: Usage, timings: Timings, choices: number) {
   const decodedTokens = usage.completionTokens - choices;
   return {
     queue_ms: rounded(timings.queueMs),
+    load_ms: rounded(timings.loadMs),
     prefill_ms: rounded(timings.prefillMs),
     decode_ms: rounded(timings.decodeMs),
     ttft_ms: rounded(timings.ttftMs),
-    cached_tokens: { device: usage.cachedTokens.device, host: usage.cachedTokens.host },
+    cached_tokens: usage.cachedTokens,
     computed_tokens: usage.computedTokens,
     tokens_per_second:
       decodedTokens > 0 && timings.decodeMs > 0 ? rounded((decodedTokens * 1000) / timings.decodeMs) : null,

@@ -6,6 +6,14 @@
  */
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
+import {
+  CODEC_NAMES,
+  DEFAULT_POLICY,
+  POLICY_NAMES,
+  type PolicyName,
+  WRITE_POLICIES,
+  type WritePolicy,
+} from '#storage';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { parseBytes } from './bytes.js';
@@ -14,6 +22,13 @@ import { availableCores, defaultDataDirectory } from './machine.js';
 /** Weight formats one can ask for; `auto` takes the fastest that keeps the model's quality. */
 export const WEIGHTS_OPTIONS = ['auto', 'float32', 'int8', 'int4'] as const;
 export type WeightsOption = (typeof WEIGHTS_OPTIONS)[number];
+
+/** Format of KV on disk; `auto` is the one the model computes with, so that nothing is lost. */
+export const DISK_CODEC_OPTIONS = ['auto', ...CODEC_NAMES] as const;
+export type DiskCodecOption = (typeof DISK_CODEC_OPTIONS)[number];
+
+export const BREAK_EVEN_OPTIONS = ['auto', 'off'] as const;
+export type BreakEvenOption = (typeof BREAK_EVEN_OPTIONS)[number];
 
 export interface ServeOptions {
   readonly host: string;
@@ -29,6 +44,21 @@ export interface ServeOptions {
   /** Byte budgets of KV in the device and host tiers. */
   readonly deviceBytes: number;
   readonly hostBytes: number;
+  /** Byte budget of the disk tier's directory; 0 means no disk tier. */
+  readonly diskBytes: number;
+  readonly diskDir: string;
+  /** Bytes that the volume is to have free, whatever the budget. */
+  readonly diskFreeBytes: number;
+  readonly diskCodec: DiskCodecOption;
+  /** File with the key that chunks on disk are encrypted with; undefined: they are not. */
+  readonly diskKeyFile: string | undefined;
+  readonly writePolicy: WritePolicy;
+  /** Uses after which `write-through-selective` writes a chunk. */
+  readonly writeHits: number;
+  /** Which chunk is evicted first, in host memory and on disk. */
+  readonly eviction: PolicyName;
+  /** Whether a tier that is slower than computing is left out. */
+  readonly breakEven: BreakEvenOption;
   /** Rows of one prefill run; at least 2, since one-row tiles are not bit-equal to longer ones. */
   readonly tileTokens: number;
   /** Tokens of one KV chunk. */
@@ -58,26 +88,63 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
   row('deviceBytes', '<size>', 'memory for KV that the engine reads directly', () => '1GiB'),
   row('hostBytes', '<size>', 'memory for KV chunks kept for reuse', () => '2GiB'),
+  row('diskBytes', '<size>', 'disk space for KV chunks that outlive the process; 0 for none', () => '8GiB'),
+  row('diskDir', '<path>', 'directory of these chunks (default: <data-dir>/cache)'),
+  row('diskFreeBytes', '<size>', 'space to leave free on the volume of that directory', () => '1GiB'),
+  row(
+    'diskCodec',
+    '<format>',
+    `KV on disk: ${DISK_CODEC_OPTIONS.join(', ')}; auto loses nothing`,
+    () => 'auto',
+  ),
+  row(
+    'diskKeyFile',
+    '<path>',
+    'file with the key that chunks are encrypted with, 64 hex digits (default: none)',
+  ),
+  row(
+    'writePolicy',
+    '<policy>',
+    `when a chunk goes to disk: ${WRITE_POLICIES.join(', ')}`,
+    () => 'write-through',
+  ),
+  row('writeHits', '<number>', 'uses after which write-through-selective writes a chunk', () => '2'),
+  row(
+    'eviction',
+    '<policy>',
+    `what leaves a full tier first: ${POLICY_NAMES.join(', ')}`,
+    () => DEFAULT_POLICY,
+  ),
+  row('breakEven', '<mode>', 'auto: leave out the disk where computing is faster; off: never', () => 'auto'),
   row('tileTokens', '<number>', 'prompt tokens computed in one run', () => '512'),
   row('chunkTokens', '<number>', 'tokens of one KV chunk', () => '64'),
   row('maxActive', '<number>', 'requests computed at the same time', () => '16'),
   row('maxQueue', '<number>', 'requests that may wait; more are answered with 429', () => '64'),
 ];
 
-const directory = z
+const path = z
   .string()
   .min(1, 'must not be empty')
-  .transform((path) => resolve(path));
+  .transform((text) => resolve(text));
 const SCHEMA = z.object({
   host: z.string().regex(/^\S+$/, 'must be a host name or address'),
   port: integer(0, 65535),
-  dataDir: directory,
-  modelsDir: directory.optional(),
+  dataDir: path,
+  modelsDir: path.optional(),
   model: z.string().min(1, 'must name a model'),
   threads: integer(1, 256),
-  weights: z.enum(WEIGHTS_OPTIONS, { error: `must be one of ${WEIGHTS_OPTIONS.join(', ')}` }),
+  weights: choice(WEIGHTS_OPTIONS),
   deviceBytes: bytes(1024 ** 2),
   hostBytes: bytes(0),
+  diskBytes: bytes(0),
+  diskDir: path.optional(),
+  diskFreeBytes: bytes(0),
+  diskCodec: choice(DISK_CODEC_OPTIONS),
+  diskKeyFile: path.optional(),
+  writePolicy: choice(WRITE_POLICIES),
+  writeHits: integer(1, 1000),
+  eviction: choice(POLICY_NAMES),
+  breakEven: choice(BREAK_EVEN_OPTIONS),
   tileTokens: integer(2, 8192),
   chunkTokens: integer(8, 1024),
   maxActive: integer(1, 1024),
@@ -109,7 +176,13 @@ export function parseServeOptions(
       param: flagOf(option),
     });
   }
-  return { ...parsed.data, modelsDir: parsed.data.modelsDir ?? join(parsed.data.dataDir, 'models') };
+  const { dataDir, modelsDir, diskDir, diskKeyFile } = parsed.data;
+  return {
+    ...parsed.data,
+    modelsDir: modelsDir ?? join(dataDir, 'models'),
+    diskDir: diskDir ?? join(dataDir, 'cache'),
+    diskKeyFile,
+  };
 }
 
 /** The flag without its placeholder: `--data-dir`. */
@@ -127,6 +200,10 @@ function row(
   const environment = `RADIXKV_${kebab.replaceAll('-', '_').toUpperCase()}`;
   const base = { key, flags: `--${kebab} ${placeholder}`, environment, description };
   return defaultText === undefined ? base : { ...base, defaultText };
+}
+
+function choice<Option extends string>(options: readonly Option[]) {
+  return z.enum(options, { error: `must be one of ${options.join(', ')}` });
 }
 
 function integer(min: number, max: number) {

@@ -76,16 +76,31 @@ export interface TokenLogprob {
 
 export type FinishReason = 'stop' | 'length';
 
+/** Where cached KV may come from, fastest first. */
+export const TIERS = ['device', 'host', 'disk'] as const;
+export type Tier = (typeof TIERS)[number];
+
+/** Tokens by the tier their KV came from. */
+export type TierTokens = Readonly<Record<Tier, number>>;
+
+/** Of all tiers. */
+export function tokensOf(tokens: TierTokens): number {
+  return TIERS.reduce((sum, tier) => sum + tokens[tier], 0);
+}
+
 /** Prompt tokens by where their KV came from; the parts add up to `promptTokens`. */
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
-  readonly cachedTokens: { readonly device: number; readonly host: number };
+  readonly cachedTokens: TierTokens;
   readonly computedTokens: number;
 }
 
 export interface Timings {
+  /** Until the prefill began; loading is part of it. */
   readonly queueMs: number;
+  /** Reading chunks of the prompt from disk, while others may have computed. */
+  readonly loadMs: number;
   readonly prefillMs: number;
   readonly decodeMs: number;
   /** From the arrival of the request to its first token. */

@@ -3,6 +3,7 @@
  * has one counter; only the histograms live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { TIERS } from './completion.js';
 import { ENDPOINTS, OUTCOMES, type RequestRecord, type Statistics } from './statistics.js';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -21,12 +22,18 @@ function observeTimings(statistics: Statistics, registers: Registry[]): void {
   const tpot = histogram('tpot_seconds', 'Time per output token after the first of a choice.', TPOT_SECONDS);
   const queue = histogram('queue_seconds', 'Time that a request waited before its prefill.', SECONDS);
   const prefill = histogram('prefill_seconds', 'Time to prefill a prompt.', SECONDS);
+  const load = histogram(
+    'load_seconds',
+    'Time to read chunks of a prompt from disk, where there were any.',
+    SECONDS,
+  );
   statistics.events.on('record', ({ report }: RequestRecord) => {
     if (report === undefined || report.usage.completionTokens === 0) return;
     const { usage, timings, choices } = report;
     ttft.observe(timings.ttftMs / 1000);
     queue.observe(timings.queueMs / 1000);
     prefill.observe(timings.prefillMs / 1000);
+    if (timings.loadMs > 0) load.observe(timings.loadMs / 1000);
     const decodedPerChoice = (usage.completionTokens - choices) / choices;
     if (decodedPerChoice > 0) tpot.observe(timings.decodeMs / 1000 / decodedPerChoice);
   });
@@ -64,11 +71,37 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
     }
     const { tokens } = statistics;
-    for (const source of ['device', 'host', 'computed'] as const) prompt.inc({ source }, tokens[source]);
+    for (const source of [...TIERS, 'computed'] as const) prompt.inc({ source }, tokens[source]);
     completion.inc(tokens.completion);
     for (const { tier, reason, count } of statistics.gauges().evictions ?? []) {
       evictions.inc({ tier, reason }, count);
     }
+  };
+}
+
+/** Returns what copies the counters of the disk tier; without one they have no samples. */
+function diskCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name: `radixkv_${name}`, help, labelNames, registers });
+  const bytes = counter('disk_bytes_total', 'Bytes of chunk files read and written.', 'direction');
+  const demotions = counter('demotions_total', 'Chunks that were to go to disk, by outcome.', 'outcome');
+  const promotions = counter(
+    'promotions_total',
+    'Chunks that were to come from disk, by outcome.',
+    'outcome',
+  );
+  const faults = counter('disk_faults_total', 'What went wrong on disk or was mended, by kind.', 'fault');
+  const skipped = counter('skipped_tokens_total', 'Prompt tokens on disk that were computed instead.');
+  return () => {
+    for (const each of [bytes, demotions, promotions, faults, skipped]) each.reset();
+    const { disk } = statistics.gauges();
+    if (disk === undefined) return;
+    bytes.inc({ direction: 'read' }, disk.readBytes);
+    bytes.inc({ direction: 'written' }, disk.writtenBytes);
+    for (const [outcome, count] of Object.entries(disk.demotions)) demotions.inc({ outcome }, count);
+    for (const [outcome, count] of Object.entries(disk.promotions)) promotions.inc({ outcome }, count);
+    for (const [fault, count] of Object.entries(disk.faults)) faults.inc({ fault }, count);
+    skipped.inc(disk.skippedTokens);
   };
 }
 
@@ -87,9 +120,15 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
   const queued = gauge('queued_requests', 'Requests that wait for their prefill.');
   const nodes = gauge('radix_nodes', 'Nodes of the radix trees.');
   const chunks = gauge('cached_chunks', 'KV chunks that the radix trees name.');
+  const queuedChunks = gauge('demotion_queue_chunks', 'Chunks on their way to disk.');
+  const prefillSpeed = gauge(
+    'prefill_tokens_per_second',
+    'Speed of prefill, measured; what loads are compared with.',
+  );
+  const loadSpeed = gauge('load_bytes_per_second', 'Speed of loads from disk, measured.');
   return () => {
     const reading = statistics.gauges();
-    for (const tier of ['device', 'host'] as const) {
+    for (const tier of TIERS) {
       setOrRemove(bytes, reading.tiers[tier]?.bytes, { tier });
       setOrRemove(capacity, reading.tiers[tier]?.capacityBytes, { tier });
     }
@@ -97,6 +136,9 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     setOrRemove(queued, reading.queuedRequests);
     setOrRemove(nodes, reading.radixNodes);
     setOrRemove(chunks, reading.cachedChunks);
+    setOrRemove(queuedChunks, reading.disk?.queuedChunks);
+    setOrRemove(prefillSpeed, reading.disk?.prefillTokensPerS);
+    setOrRemove(loadSpeed, reading.disk?.loadBytesPerS);
   };
 }
 
@@ -106,11 +148,13 @@ export function createMetrics(statistics: Statistics): Metrics {
   collectDefaultMetrics({ register: registry });
   observeTimings(statistics, [registry]);
   const copyCounters = counters(statistics, [registry]);
+  const copyDiskCounters = diskCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
     contentType: registry.contentType,
     scrape: () => {
       copyCounters();
+      copyDiskCounters();
       copyGauges();
       return registry.metrics();
     },

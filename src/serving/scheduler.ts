@@ -1,15 +1,16 @@
 /**
  * Decides what the engine computes next: one prefill tile, or one decode step of every answer, in turn.
  *
- * Life of a sequence: queued → opened (its cached prefix is in a run) → prefilled tile by tile → decoded → ended; it
+ * Life of a sequence: queued (and loaded from disk) → opened (its cached prefix is in a run) → prefilled tile by tile → decoded → ended; it
  * may be aborted between any two steps, and gives back everything it holds in `#leave`, however it ends.
  *
  * - A decode step of all running answers follows every tile, so that no stream stalls behind a long prompt.
  * - A queued sequence whose prompt begins like one that is being prefilled waits for it: a shared new prefix is
  *   computed once.
+ * - What a prompt has on disk is read while it is queued and others compute; it is opened when that is done.
  * - When nothing else is to do, rows that decode made are computed again by prefill, so that answers can be reused.
  */
-import { commonPrefix, type KvCache, type Run } from '../cache/kv-cache.js';
+import { commonPrefix, type KvCache, type Prefetch, type Run } from '../cache/kv-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { SampledToken } from '../engine/sampler.js';
 import { RadixkvError } from '../errors.js';
@@ -157,10 +158,31 @@ export class Scheduler {
   async #admit(): Promise<void> {
     for (const sequence of this.#queue.slice()) {
       if (this.#active.size >= this.#limits.maxActive || !this.#engine.isReady || this.#isClosed) return;
-      if (this.#waitsForPrefix(sequence)) continue;
+      if (!this.#isLoaded(sequence) || this.#waitsForPrefix(sequence)) continue;
       const opened = await this.#guard(sequence, () => this.#open(sequence));
       if (opened === false) return;
     }
+  }
+
+  /** Begins to load what the disk has of a prompt; true when that is done, or there is nothing to load. */
+  #isLoaded(sequence: Sequence): boolean {
+    if (sequence.isLoaded || sequence.isLoading) return sequence.isLoaded;
+    const prefetch = this.#cache.prefetch(sequence.request.namespace, sequence.prompt);
+    if (prefetch === 'full') return false;
+    if (prefetch === undefined) {
+      sequence.loaded(false);
+      return true;
+    }
+    sequence.prefetch = prefetch;
+    sequence.loadBegan();
+    void this.#load(sequence, prefetch);
+    return false;
+  }
+
+  async #load(sequence: Sequence, { done }: Prefetch): Promise<void> {
+    await done;
+    sequence.loaded(true);
+    this.#notify();
   }
 
   /** Whether a running prefill will soon hold a chunk or more of this prompt beyond what is cached now. */
@@ -184,9 +206,10 @@ export class Scheduler {
     // Growing needs the old and the new memory at once; where that could not be had, all is reserved at once.
     const canGrow = 2 * rowsMax <= this.#cache.tokensMax;
     const rows = canGrow ? Math.min(rowsMax, prompt.length + ANSWER_ROWS) : rowsMax;
-    const opened = await this.#cache.open(request.namespace, prompt, rows);
+    const opened = await this.#cache.open(request.namespace, prompt, rows, sequence.prefetch);
     if (opened === undefined) return false;
     this.#queue.splice(this.#queue.indexOf(sequence), 1);
+    this.#endPrefetch(sequence);
     sequence.run = opened.run;
     sequence.cached = opened.cached;
     sequence.opened();
@@ -202,13 +225,14 @@ export class Scheduler {
     const isLast = end === prompt.length;
     const samplers = isLast ? sequence.choices.map((_, index) => this.#createSampler(sequence, index)) : [];
     const tokens = prompt.slice(start, end);
-    const { result } = await this.#engine.call<'prefill'>({
+    const { result, ms } = await this.#engine.call<'prefill'>({
       op: 'prefill',
       run: run.id,
       start,
       tokens,
       samplers,
     });
+    this.#cache.prefilled(tokens.length, ms);
     await this.#cache.commit(run, end);
     if (!isLast || !this.#active.has(sequence)) return;
     for (const [index, sampler] of samplers.entries()) {
@@ -290,12 +314,18 @@ export class Scheduler {
     const at = this.#queue.indexOf(sequence);
     if (at >= 0) this.#queue.splice(at, 1);
     this.#active.delete(sequence);
+    this.#endPrefetch(sequence);
     for (const sampler of sequence.samplers) this.#freeSampler(sequence, sampler);
     for (const { run } of sequence.branches.splice(0)) {
       if (run !== sequence.run) this.#cache.discard(run);
     }
     if (sequence.run !== undefined) this.#cache.release(sequence.run);
     sequence.run = undefined;
+  }
+
+  #endPrefetch(sequence: Sequence): void {
+    if (sequence.prefetch !== undefined) this.#cache.endPrefetch(sequence.prefetch);
+    sequence.prefetch = undefined;
   }
 
   #fail(sequence: Sequence, error: Error): void {

@@ -1,10 +1,17 @@
 /**
  * One request on its way through the scheduler: its prompt, its answers, the runs and samplers it holds, its clock.
  */
-import type { Run } from '../cache/kv-cache.js';
+import type { Prefetch, Run } from '../cache/kv-cache.js';
 import type { SamplerId } from '../engine/protocol.js';
 import type { Choice } from './choice.js';
-import type { CompletionEvent, CompletionRequest, Timings, Usage } from './completion.js';
+import {
+  type CompletionEvent,
+  type CompletionRequest,
+  type TierTokens,
+  type Timings,
+  tokensOf,
+  type Usage,
+} from './completion.js';
 import { EventQueue } from './event-queue.js';
 
 /** An answer that is being decoded. */
@@ -25,7 +32,12 @@ export class Sequence {
   readonly events = new EventQueue<CompletionEvent>();
   /** Set when the prompt's run is open. */
   run: Run | undefined;
-  cached = { device: 0, host: 0 };
+  cached: TierTokens = { device: 0, host: 0, disk: 0 };
+  /** What is being read from disk for it, until its run is open. */
+  prefetch: Prefetch | undefined;
+  #loading: 'not begun' | 'reading' | 'done' = 'not begun';
+  #loadBeganAt = 0;
+  #loadMs = 0;
   branches: Branch[] = [];
   /** Those that the engine still holds. */
   readonly samplers = new Set<SamplerId>();
@@ -59,6 +71,26 @@ export class Sequence {
     return this.run !== undefined && this.run.length >= this.prompt.length;
   }
 
+  /** What the disk has of the prompt is in host memory, as far as it can be. */
+  get isLoaded(): boolean {
+    return this.#loading === 'done';
+  }
+
+  get isLoading(): boolean {
+    return this.#loading === 'reading';
+  }
+
+  loadBegan(): void {
+    this.#loading = 'reading';
+    this.#loadBeganAt = this.#now();
+  }
+
+  /** @param wasNeeded false when there was nothing to load. */
+  loaded(wasNeeded: boolean): void {
+    this.#loading = 'done';
+    if (wasNeeded) this.#loadMs = this.#now() - this.#loadBeganAt;
+  }
+
   opened(): void {
     this.#openedAt ??= this.#now();
   }
@@ -74,7 +106,7 @@ export class Sequence {
   }
 
   #usage(): Usage {
-    const cached = this.cached.device + this.cached.host;
+    const cached = tokensOf(this.cached);
     // An aborted request may have computed a part only.
     const isComplete = this.#firstTokenAt !== undefined;
     const promptTokens = isComplete ? this.prompt.length : Math.max(cached, this.run?.length ?? 0);
@@ -92,6 +124,7 @@ export class Sequence {
     const firstTokenAt = this.#firstTokenAt ?? now;
     return {
       queueMs: openedAt - this.#arrivedAt,
+      loadMs: this.#loadMs,
       prefillMs: firstTokenAt - openedAt,
       decodeMs: now - firstTokenAt,
       ttftMs: firstTokenAt - this.#arrivedAt,

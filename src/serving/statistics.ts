@@ -1,12 +1,12 @@
 /**
  * What was served since the start: the one place where requests and tokens are counted.
  *
- * Invariants: a request is counted once, at its end; prompt tokens = device + host + computed, as the service reports
+ * Invariants: a request is counted once, at its end; prompt tokens = Σ tiers + computed, as the service reports
  * them. Requests that end without a report (refused, failed, some aborted) count no tokens. What the tiers and the
  * tree hold is not counted here but read through a port when someone asks.
  */
 import { EventEmitter } from 'node:events';
-import type { Timings, Usage } from './completion.js';
+import { TIERS, type Tier, type TierTokens, type Timings, tokensOf, type Usage } from './completion.js';
 
 export type Endpoint = 'chat.completions' | 'completions';
 
@@ -29,23 +29,42 @@ export interface TierReading {
   readonly chunks: number;
 }
 
+/** What happened between memory and disk since the start. */
+export interface DiskReading {
+  readonly state: 'opening' | 'open' | 'closing' | 'closed';
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** Chunks on their way to disk now. */
+  readonly queuedChunks: number;
+  /** Chunks that were to go to disk, by what became of them. */
+  readonly demotions: Readonly<Record<string, number>>;
+  /** Chunks that were to come back, likewise. */
+  readonly promotions: Readonly<Record<string, number>>;
+  /** What went wrong or was mended, by kind. */
+  readonly faults: Readonly<Record<string, number>>;
+  /** Prompt tokens on disk that were computed, since that was faster or memory to load them was short. */
+  readonly skippedTokens: number;
+  /** As measured; undefined before the first time. */
+  readonly prefillTokensPerS: number | undefined;
+  readonly loadBytesPerS: number | undefined;
+}
+
 /** The present state of cache and scheduler; a field that can't be known is left out. */
 export interface GaugeReading {
-  readonly tiers: { readonly device?: TierReading; readonly host?: TierReading };
+  readonly tiers: Readonly<Partial<Record<Tier, TierReading>>>;
   readonly radixNodes?: number;
   /** KV chunks that the tree names, on any tier. */
   readonly cachedChunks?: number;
   /** Sequences that prefill or decode. */
   readonly activeSequences?: number;
   readonly queuedRequests?: number;
+  readonly disk?: DiskReading;
   /** Evictions since the start, by tier and reason. */
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
 }
 
-export interface TokenTotals {
+export interface TokenTotals extends TierTokens {
   readonly prompt: number;
-  readonly device: number;
-  readonly host: number;
   readonly computed: number;
   readonly completion: number;
 }
@@ -56,7 +75,7 @@ export class Statistics {
   readonly events = new EventEmitter<{ record: [RequestRecord] }>();
   readonly #gauges: () => GaugeReading;
   readonly #requests = new Map<string, number>();
-  readonly #tokens = { prompt: 0, device: 0, host: 0, computed: 0, completion: 0 };
+  readonly #tokens = { prompt: 0, device: 0, host: 0, disk: 0, computed: 0, completion: 0 };
 
   /** `gauges` is called for every reading; it must be cheap and not throw. */
   constructor({ gauges, now = () => new Date() }: { gauges: () => GaugeReading; now?: () => Date }) {
@@ -71,8 +90,7 @@ export class Statistics {
     if (request.report !== undefined) {
       const { usage } = request.report;
       this.#tokens.prompt += usage.promptTokens;
-      this.#tokens.device += usage.cachedTokens.device;
-      this.#tokens.host += usage.cachedTokens.host;
+      for (const tier of TIERS) this.#tokens[tier] += usage.cachedTokens[tier];
       this.#tokens.computed += usage.computedTokens;
       this.#tokens.completion += usage.completionTokens;
     }
@@ -94,8 +112,8 @@ export class Statistics {
 
   /** Share of prompt tokens whose KV was reused; `undefined` while there are no prompt tokens. */
   get hitRate(): number | undefined {
-    const { prompt, device, host } = this.#tokens;
-    return prompt === 0 ? undefined : (device + host) / prompt;
+    const { prompt } = this.#tokens;
+    return prompt === 0 ? undefined : tokensOf(this.#tokens) / prompt;
   }
 
   gauges(): GaugeReading {

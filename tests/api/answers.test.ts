@@ -11,10 +11,10 @@ const TEXT = { model: 'fake/model-1', prompt: 'Hello there', max_tokens: 9 };
 const USAGE = {
   promptTokens: 9,
   completionTokens: 3,
-  cachedTokens: { device: 4, host: 2 },
+  cachedTokens: { device: 4, host: 2, disk: 0 },
   computedTokens: 3,
 };
-const TIMINGS = { queueMs: 1, prefillMs: 20, decodeMs: 100, ttftMs: 21 };
+const TIMINGS = { queueMs: 1, loadMs: 0, prefillMs: 20, decodeMs: 100, ttftMs: 21 };
 
 function tokenOf(token: string, bytes: number[]) {
   return { token, bytes, logprob: -1, top: [] };
@@ -128,10 +128,11 @@ test('an unstreamed answer always has complete usage and timings, zero included'
   });
   assert.deepEqual(first.body.timings, {
     queue_ms: 1,
+    load_ms: 0,
     prefill_ms: 20,
     decode_ms: 100,
     ttft_ms: 21,
-    cached_tokens: { device: 0, host: 0 },
+    cached_tokens: { device: 0, host: 0, disk: 0 },
     computed_tokens: 2,
     tokens_per_second: 230,
   });

@@ -10,10 +10,10 @@ const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'Hello
 const USAGE = {
   promptTokens: 2,
   completionTokens: 1,
-  cachedTokens: { device: 0, host: 0 },
+  cachedTokens: { device: 0, host: 0, disk: 0 },
   computedTokens: 2,
 };
-const TIMINGS = { queueMs: 1, prefillMs: 20, decodeMs: 100, ttftMs: 21 };
+const TIMINGS = { queueMs: 1, loadMs: 0, prefillMs: 20, decodeMs: 100, ttftMs: 21 };
 
 /** A model that says one word and waits for `gate`, or for the abort, before it ends. */
 function gated() {

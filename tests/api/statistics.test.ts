@@ -31,7 +31,8 @@ suite('GET /v1/cache/stats', () => {
       computed_tokens: 0,
       completion_tokens: 0,
       hit_rate: null,
-      by_tier: { device: tier, host: tier },
+      by_tier: { device: tier, host: tier, disk: tier },
+      disk: null,
       radix: { nodes: null, chunks: null },
     });
   });
@@ -56,7 +57,9 @@ suite('GET /v1/cache/stats', () => {
       by_tier: {
         device: { cached_tokens: 3, bytes: 100, capacity_bytes: 1000, chunks: 3 },
         host: { cached_tokens: 0, bytes: 0, capacity_bytes: 500, chunks: 0 },
+        disk: { cached_tokens: 0, bytes: null, capacity_bytes: null, chunks: null },
       },
+      disk: null,
       radix: { nodes: 5, chunks: 7 },
     });
   });
@@ -67,10 +70,10 @@ test('an aborted request counts the tokens that the service reports for it', () 
   const usage = {
     promptTokens: 9,
     completionTokens: 1,
-    cachedTokens: { device: 4, host: 2 },
+    cachedTokens: { device: 3, host: 1, disk: 2 },
     computedTokens: 3,
   };
-  const timings = { queueMs: 0, prefillMs: 1, decodeMs: 1, ttftMs: 1 };
+  const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, decodeMs: 1, ttftMs: 1 };
   statistics.record({
     endpoint: 'completions',
     outcome: 'aborted',
@@ -79,7 +82,7 @@ test('an aborted request counts the tokens that the service reports for it', () 
   statistics.record({ endpoint: 'completions', outcome: 'aborted' });
   assert.equal(statistics.requests('completions', 'aborted'), 2);
   assert.equal(statistics.requests('chat.completions', 'aborted'), 0);
-  assert.deepEqual(statistics.tokens, { prompt: 9, device: 4, host: 2, computed: 3, completion: 1 });
+  assert.deepEqual(statistics.tokens, { prompt: 9, device: 3, host: 1, disk: 2, computed: 3, completion: 1 });
   assert.equal(statistics.hitRate, 6 / 9);
   assert.equal(statistics.since.getTime(), 0);
 });

@@ -51,13 +51,17 @@ test('without any text every option has its default', () => {
   assert.equal(options.deviceBytes, 1024 ** 3);
   assert.equal(options.hostBytes, 2 * 1024 ** 3);
   assert.equal(options.chunkTokens, 64);
+  assert.equal(options.diskBytes, 8 * 1024 ** 3);
+  assert.equal(options.diskKeyFile, undefined);
   assert.equal(options.threads, availableCores());
   assert.equal(options.modelsDir, `${options.dataDir}/models`);
 });
 
-test('the models directory follows the data directory unless it is given', () => {
+test('the directories of models and chunks follow the data directory unless they are given', () => {
   assert.equal(parseServeOptions({ dataDir: '/srv/kv' }).modelsDir, '/srv/kv/models');
   assert.equal(parseServeOptions({ dataDir: '/srv/kv', modelsDir: '/models' }).modelsDir, '/models');
+  assert.equal(parseServeOptions({ dataDir: '/srv/kv' }).diskDir, '/srv/kv/cache');
+  assert.equal(parseServeOptions({ dataDir: '/srv/kv', diskDir: '/cache' }).diskDir, '/cache');
 });
 
 test('every bad value is refused in one line that names the option and the value', () => {
@@ -71,6 +75,15 @@ test('every bad value is refused in one line that names the option and the value
     weights: ['int2', 'FLOAT32'],
     deviceBytes: ['1MB', 'lots', ''],
     hostBytes: ['-1', '1G'],
+    diskBytes: ['-1', 'all'],
+    diskDir: [''],
+    diskFreeBytes: ['-1'],
+    diskCodec: ['float64', 'auto '],
+    diskKeyFile: [''],
+    writePolicy: ['write-around'],
+    writeHits: ['0', '1001'],
+    eviction: ['random'],
+    breakEven: ['on'],
     tileTokens: ['1', '0'],
     chunkTokens: ['7', '64.0'],
     maxActive: ['0'],

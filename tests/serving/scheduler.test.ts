@@ -200,7 +200,7 @@ suite('whatever becomes of requests', () => {
         'the device budget holds in the worker',
       );
       cache.audit();
-      const { host } = cache.reading();
+      const { host } = cache.reading().prefixes!.tiers;
       assert(host!.bytes <= host!.capacityBytes);
       for (const [aborter, left] of countdowns) {
         countdowns.set(aborter, left - 1);

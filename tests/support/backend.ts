@@ -17,10 +17,12 @@ import {
   type CompletionRequest,
   GREEDY,
   type SamplingParams,
+  tokensOf,
   type Usage,
 } from '../../src/serving/completion.js';
 
-const TINY = fileURLToPath(new URL('../../../tests/golden/tiny/chat', import.meta.url));
+/** A model of random weights over byte tokens. */
+export const TINY_MODEL = fileURLToPath(new URL('../../../tests/golden/tiny/chat', import.meta.url));
 
 /** Bytes of one token's rows in the tiny chat model: 2 layers, K and V of 2 heads of 16 float16 values. */
 export const TINY_TOKEN_BYTES = 256;
@@ -34,7 +36,7 @@ export function tinyModel(): Promise<string> {
   imported ??= (async () => {
     const directory = await mkdtemp(join(tmpdir(), 'radixkv-tiny-'));
     process.once('exit', () => void rm(directory, { recursive: true, force: true }));
-    await importModel({ path: TINY, directory, weights: 'float32' });
+    await importModel({ path: TINY_MODEL, directory, weights: 'float32' });
     return directory;
   })();
   return imported;
@@ -115,6 +117,10 @@ export async function testBackend(
     chunkTokens: CHUNK_TOKENS,
     maxActive: 4,
     maxQueue: 16,
+    writePolicy: 'write-through',
+    writeHits: 2,
+    eviction: 'lru',
+    breakEven: 'off',
     createWorker: tap.createWorker,
     ...options,
   });
@@ -180,7 +186,7 @@ export async function answerOf(events: AsyncIterable<CompletionEvent>): Promise<
     } else if (event.type === 'finish') reasons[event.index] = event.reason;
     else {
       const { usage } = event;
-      const cached = usage.cachedTokens.device + usage.cachedTokens.host;
+      const cached = tokensOf(usage.cachedTokens);
       return { texts, text: texts[0] ?? '', reasons, logprobs, tokens, usage, cached };
     }
   }

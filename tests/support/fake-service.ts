@@ -128,10 +128,10 @@ export class FakeService implements CompletionService {
       usage: {
         promptTokens: prompt.length,
         completionTokens,
-        cachedTokens: { device: cached, host: 0 },
+        cachedTokens: { device: cached, host: 0, disk: 0 },
         computedTokens: prompt.length - cached,
       },
-      timings: { queueMs: 1, prefillMs: 20, decodeMs: 100, ttftMs: 21 },
+      timings: { queueMs: 1, loadMs: 0, prefillMs: 20, decodeMs: 100, ttftMs: 21 },
     };
   }
 }

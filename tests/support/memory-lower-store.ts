@@ -17,6 +17,7 @@ export class MemoryLowerStore extends HostStore implements LowerStore {
   refusesWrites = false;
   /** Keys in the order in which they were stored. */
   readonly stored: ChunkKey[] = [];
+  readonly opened = Promise.resolve();
   #gate = Promise.resolve();
 
   /** Loads and writes wait until the returned function is called. */
@@ -26,6 +27,10 @@ export class MemoryLowerStore extends HostStore implements LowerStore {
       release = resolve;
     });
     return release!;
+  }
+
+  maintain(): void {
+    this.expire();
   }
 
   async load(key: ChunkKey, into: Uint8Array): Promise<LoadOutcome> {

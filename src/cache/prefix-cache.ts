@@ -1,0 +1,295 @@
+/**
+ * The cached prefixes: the radix tree over the chunks whose bytes lie in the tiers below the device.
+ *
+ * Invariants: a chunk that the tree names is in some tier, unless it is `lost` (its last copy went while it could not
+ * be taken out of the tree: leased, or with chunks below it); a lost chunk ends every match, is sealed anew by whoever
+ * computes it again, and leaves the tree as soon as it can. A lease holds tree and store alike, so eviction never
+ * touches what someone reads. Knows no device memory and no engine.
+ */
+import assert from 'node:assert/strict';
+import { type ChunkId, chunkId, type Lease, RadixTree } from '#radix';
+import {
+  type ChunkIdentity,
+  type ChunkKey,
+  chunkKey,
+  type EvictReason,
+  type KvLayout,
+  type Slab,
+  type TieredStore,
+  type TierName,
+} from '#storage';
+
+/** A chunk on the way of a lookup, and how many of its rows agree. */
+export interface FoundChunk {
+  readonly id: ChunkId;
+  readonly key: ChunkKey;
+  readonly rows: number;
+}
+
+/** Chunks of one prefix, in order, kept from eviction until `release`. */
+export interface PrefixLease {
+  readonly found: readonly FoundChunk[];
+  /** Rows they cover, from token 0. */
+  readonly tokens: number;
+  readonly treeLease: Lease;
+}
+
+/** A found chunk in host memory. */
+export interface ReadableChunk extends FoundChunk {
+  readonly slot: number;
+  readonly checksum: bigint;
+}
+
+/** A slot to fill for the chunk `[index * chunkTokens, (index + 1) * chunkTokens)` of a prefix. */
+export interface ReservedChunk {
+  readonly index: number;
+  readonly id: ChunkId;
+  readonly key: ChunkKey;
+  readonly slot: number;
+}
+
+/** What makes the store of a cache, which tells it what left. */
+export type CreateStore = (on: {
+  /** A chunk left the last tier that had it. */
+  readonly evict: (key: ChunkKey, reason: EvictReason) => void;
+  /** A chunk left one tier. */
+  readonly tierEvict: (tier: TierName, reason: EvictReason) => void;
+  /** These chunks can be found from now on, parents first: an earlier process stored them. */
+  readonly loaded: (chunks: readonly ChunkIdentity[]) => void;
+}) => TieredStore;
+
+export class PrefixCache {
+  readonly #layout: KvLayout;
+  readonly #fingerprint: string;
+  readonly #tree: RadixTree;
+  readonly #store: TieredStore;
+  readonly #keys = new Map<ChunkId, ChunkKey>();
+  readonly #ids = new Map<ChunkKey, ChunkId>();
+  readonly #lost = new Set<ChunkId>();
+  readonly #evictions = new Map<string, { tier: TierName; reason: EvictReason; count: number }>();
+  #nextId = 0;
+
+  constructor(options: {
+    readonly layout: KvLayout;
+    /** Of the model; part of every key. */
+    readonly fingerprint: string;
+    readonly store: CreateStore;
+  }) {
+    this.#layout = options.layout;
+    this.#fingerprint = options.fingerprint;
+    this.#tree = new RadixTree({ chunkTokens: this.#layout.chunkTokens });
+    this.#store = options.store({
+      evict: (key, reason) => this.#onEvict(key, reason),
+      tierEvict: (tier, reason) => this.#countEviction(tier, reason),
+      loaded: (chunks) => this.#onLoaded(chunks),
+    });
+  }
+
+  get slab(): Slab {
+    return this.#store.host.slab;
+  }
+
+  /** Of host memory. */
+  get capacityBytes(): number {
+    return this.#store.host.capacityBytes;
+  }
+
+  /** The longest cached prefix of `tokens`, leased: of whole chunks, or with rows of the one it leaves midway. */
+  acquire(namespace: string, tokens: Int32Array, upTo: 'whole chunks' | 'row'): PrefixLease {
+    const match = this.#tree.match(namespace, tokens);
+    const candidates = match.chunks.map((id) => ({ id, rows: this.#layout.chunkTokens }));
+    if (upTo === 'row' && match.partial !== undefined)
+      candidates.push({ id: match.partial.chunk, rows: match.partial.rows });
+    const found: FoundChunk[] = [];
+    for (const { id, rows } of candidates) {
+      const key = this.#keyOf(id);
+      if (this.#lost.has(id) || !this.#store.lease(key)) break;
+      found.push({ id, key, rows });
+    }
+    const treeLease = this.#tree.lease({ chunks: found.map((chunk) => chunk.id) });
+    return { found, tokens: rowsOf(found), treeLease };
+  }
+
+  release(lease: PrefixLease): void {
+    this.#tree.release(lease.treeLease);
+    for (const { key } of lease.found) this.#store.release(key);
+    this.#sweep();
+  }
+
+  /** A request uses the chunks: they count as used once, their TTL and pins are renewed. */
+  use(chunks: readonly FoundChunk[]): void {
+    this.#store.touch(chunks.map((chunk) => chunk.key).toReversed());
+  }
+
+  /** The chunks of a lease from index `first` on that lie in host memory now, up to one that does not. */
+  readable(lease: PrefixLease, first: number): ReadableChunk[] {
+    const readable: ReadableChunk[] = [];
+    for (const chunk of lease.found.slice(first)) {
+      const place = this.#store.lookup(chunk.key);
+      if (place === undefined) break;
+      readable.push({ ...chunk, ...place });
+    }
+    return readable;
+  }
+
+  /** Brings a found chunk into host memory. Whether it is there now; false: it is a miss. */
+  async promote(chunk: FoundChunk): Promise<boolean> {
+    return (await this.#store.promote(chunk.key)) === 'hit';
+  }
+
+  /** Forgets the bytes in host memory that did not match their checksum. The chunk may be leased. */
+  condemn(chunk: FoundChunk): void {
+    this.#store.condemnHostCopy(chunk.key);
+  }
+
+  /**
+   * Slots for the chunks of `tokens` (whole chunks only) after those in `lease`, the whole chunks of the same tokens
+   * that are there. Fewer than wanted when the tier is full of leased chunks, and up to the next present chunk where
+   * a lost one stands between: with that sealed, the next lease reaches further.
+   */
+  reserve(namespace: string, tokens: Int32Array, lease: PrefixLease): ReservedChunk[] {
+    const { chunkTokens } = this.#layout;
+    const standing = this.#tree.match(namespace, tokens).chunks;
+    const reserved: ReservedChunk[] = [];
+    let parent = lease.found.at(-1)?.key;
+    for (let index = lease.found.length; (index + 1) * chunkTokens <= tokens.length; index++) {
+      const own = tokens.slice(index * chunkTokens, (index + 1) * chunkTokens);
+      const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens: own });
+      const standingId = standing[index];
+      const isPresent = standingId !== undefined && this.#keys.has(standingId) && !this.#lost.has(standingId);
+      const slot = isPresent ? undefined : this.#store.reserve({ key, parent, namespace, tokens: own });
+      if (slot === undefined) break;
+      reserved.push({ index, id: standingId ?? chunkId(this.#nextId++), key, slot });
+      parent = key;
+    }
+    return reserved;
+  }
+
+  /** The reserved slots are filled: their chunks can be found from now on. `lease` is that of `reserve`. */
+  commit(
+    namespace: string,
+    tokens: Int32Array,
+    sealed: {
+      readonly lease: PrefixLease;
+      readonly chunks: readonly ReservedChunk[];
+      readonly checksums: readonly bigint[];
+    },
+  ): void {
+    const { lease, chunks, checksums } = sealed;
+    const path = lease.found.map((chunk) => chunk.id);
+    for (const [i, chunk] of chunks.entries()) {
+      if (!this.#store.commit(chunk.key, checksums[i]!)) continue;
+      this.#lost.delete(chunk.id);
+      this.#name(chunk.id, chunk.key);
+      path.push(chunk.id);
+    }
+    const { duplicates } = this.#tree.insert(namespace, tokens, path);
+    assert.equal(duplicates.length, 0, 'what stands already was found before it was sealed');
+  }
+
+  /** Gives reserved slots back. */
+  abort(chunks: readonly ReservedChunk[]): void {
+    for (const chunk of chunks) this.#store.abort(chunk.key);
+  }
+
+  /** Bytes, chunks and counts since the start. */
+  reading() {
+    const { nodes, chunks } = this.#tree.stats();
+    return {
+      tiers: this.#store.tiers(),
+      store: this.#store.reading(),
+      chunks: this.#keys.size,
+      nodes,
+      treeChunks: chunks,
+      evictions: [...this.#evictions.values()],
+    };
+  }
+
+  /** Leases that are held; recounts the tree's invariants. For tests and idle times. */
+  audit(): { readonly leases: number } {
+    this.#tree.audit();
+    return { leases: this.#tree.stats().leases };
+  }
+
+  /** Resolves when what the disk holds can be found; rejects when that can never be. */
+  get opened(): Promise<void> {
+    return this.#store.opened;
+  }
+
+  /** Up to `count` keys of chunks that are cached, the same ones as long as they are. */
+  someKeys(count: number): ChunkKey[] {
+    const keys: ChunkKey[] = [];
+    for (const key of this.#ids.keys()) {
+      if (keys.length === count) break;
+      keys.push(key);
+    }
+    return keys;
+  }
+
+  #onLoaded(chunks: readonly ChunkIdentity[]): void {
+    const orphans: ChunkKey[] = [];
+    for (const { key, parent, namespace, tokens } of chunks) {
+      const standing = this.#ids.get(key);
+      if (standing !== undefined) {
+        this.#lost.delete(standing);
+        continue;
+      }
+      const above = parent === undefined ? undefined : this.#ids.get(parent);
+      if (parent !== undefined && above === undefined) {
+        orphans.push(key);
+        continue;
+      }
+      const id = chunkId(this.#nextId++);
+      this.#name(id, key);
+      const stands = this.#tree.append({ namespace, parent: above, tokens, id });
+      assert.equal(stands, id, 'a key names one place in the tree');
+    }
+    // No prompt can reach them: their parents did not survive.
+    queueMicrotask(() => {
+      for (const key of orphans) if (!this.#ids.has(key)) this.#store.remove(key, 'failed');
+    });
+  }
+
+  #onEvict(key: ChunkKey, reason: EvictReason): void {
+    const id = this.#ids.get(key);
+    if (id === undefined || reason === 'closed') return;
+    this.#lost.add(id);
+    this.#sweep();
+  }
+
+  #countEviction(tier: TierName, reason: EvictReason): void {
+    const name = `${tier} ${reason}`;
+    const counter = this.#evictions.get(name) ?? { tier, reason, count: 0 };
+    counter.count++;
+    this.#evictions.set(name, counter);
+  }
+
+  /** Takes lost chunks out of the tree, where nothing below them or reading them is left. */
+  #sweep(): void {
+    const removable = [...this.#lost].filter((id) => this.#tree.isRemovable(id));
+    for (const id of removable) {
+      this.#tree.remove(id);
+      this.#ids.delete(this.#keyOf(id));
+      this.#keys.delete(id);
+      this.#lost.delete(id);
+    }
+    // What stood above them may be removable now.
+    if (removable.length > 0) this.#sweep();
+  }
+
+  #name(id: ChunkId, key: ChunkKey): void {
+    this.#keys.set(id, key);
+    this.#ids.set(key, id);
+  }
+
+  #keyOf(id: ChunkId): ChunkKey {
+    const key = this.#keys.get(id);
+    assert(key !== undefined, 'a chunk of the tree has a key');
+    return key;
+  }
+}
+
+/** Rows that agree, of all the chunks. */
+export function rowsOf(chunks: readonly FoundChunk[]): number {
+  return chunks.reduce((sum, chunk) => sum + chunk.rows, 0);
+}
