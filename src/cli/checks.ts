@@ -35,8 +35,9 @@ export async function runChecks(options: ServeOptions): Promise<CheckResult[]> {
     checkNode(process.versions.node),
     await checkRuntime(),
     await checkPort(options),
-    await checkDataDirectory(options.dataDir),
+    await checkDirectory('data directory', options.dataDir, '--data-dir'),
     await checkDisk(options.dataDir, model === undefined),
+    await checkCache(options),
     checkMemory(options, model),
   ];
   checks.push(model === undefined ? await checkSource(options) : await checkModel(options, model));
@@ -79,15 +80,29 @@ async function checkPort(options: { readonly host: string; readonly port: number
   return { ...fail('port', `can't listen on ${host}:${port} (${error.code ?? error.message})`), fix };
 }
 
-async function checkDataDirectory(directory: string): Promise<CheckResult> {
+async function checkDirectory(name: string, directory: string, flag: string): Promise<CheckResult> {
   const existing = await nearestExisting(directory);
   try {
     await access(existing, constants.W_OK | constants.X_OK);
-    return ok('data directory', `${directory} ${existing === directory ? 'is writable' : 'can be created'}`);
+    return ok(name, `${directory} ${existing === directory ? 'is writable' : 'can be created'}`);
   } catch {
-    const fix = 'make it writable for this user, or choose another with --data-dir';
-    return { ...fail('data directory', `${existing} is not writable`), fix };
+    const fix = `make it writable for this user, or choose another with ${flag}`;
+    return { ...fail(name, `${existing} is not writable`), fix };
   }
+}
+
+/** The directory of the disk tier, and room for it. */
+async function checkCache(options: ServeOptions): Promise<CheckResult> {
+  const name = 'cache directory';
+  const { diskBytes, diskDir, diskFreeBytes } = options;
+  if (diskBytes === 0) return ok(name, 'no disk tier (--disk-bytes 0)');
+  const directory = await checkDirectory(name, diskDir, '--disk-dir');
+  if (directory.status !== 'ok') return directory;
+  const { bavail, bsize } = await statfs(await nearestExisting(diskDir));
+  const room = `up to ${formatBytes(diskBytes)}, ${formatBytes(bavail * bsize)} free`;
+  if (bavail * bsize > diskFreeBytes) return ok(name, `${directory.detail}; ${room}`);
+  const fix = `free more than ${formatBytes(diskFreeBytes)}, or lower --disk-free-bytes: else nothing is kept on disk`;
+  return { ...warn(name, `${diskDir}: ${room}`), fix };
 }
 
 async function checkDisk(directory: string, missingModel: boolean): Promise<CheckResult> {

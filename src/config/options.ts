@@ -23,6 +23,9 @@ import { availableCores, defaultDataDirectory } from './machine.js';
 export const WEIGHTS_OPTIONS = ['auto', 'float32', 'int8', 'int4'] as const;
 export type WeightsOption = (typeof WEIGHTS_OPTIONS)[number];
 
+/** A smaller disk tier would hold little more than its own directory. */
+const DISK_BYTES_MIN = 64 * 1024 ** 2;
+
 /** Format of KV on disk; `auto` is the one the model computes with, so that nothing is lost. */
 export const DISK_CODEC_OPTIONS = ['auto', ...CODEC_NAMES] as const;
 export type DiskCodecOption = (typeof DISK_CODEC_OPTIONS)[number];
@@ -136,7 +139,10 @@ const SCHEMA = z.object({
   weights: choice(WEIGHTS_OPTIONS),
   deviceBytes: bytes(1024 ** 2),
   hostBytes: bytes(0),
-  diskBytes: bytes(0),
+  diskBytes: bytes(0).refine(
+    (value) => value === 0 || value >= DISK_BYTES_MIN,
+    'must be 0 or at least 64MiB',
+  ),
   diskDir: path.optional(),
   diskFreeBytes: bytes(0),
   diskCodec: choice(DISK_CODEC_OPTIONS),

@@ -137,6 +137,7 @@ export class Scheduler {
   async #step(): Promise<boolean> {
     this.#dropAborted();
     if (!this.#engine.isReady) return false;
+    this.#loadQueued();
     await this.#admit();
     const prefilling = [...this.#active].find((sequence) => !sequence.isPrefilled);
     if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillTile(prefilling));
@@ -158,25 +159,25 @@ export class Scheduler {
   async #admit(): Promise<void> {
     for (const sequence of this.#queue.slice()) {
       if (this.#active.size >= this.#limits.maxActive || !this.#engine.isReady || this.#isClosed) return;
-      if (!this.#isLoaded(sequence) || this.#waitsForPrefix(sequence)) continue;
+      if (!sequence.isLoaded || this.#waitsForPrefix(sequence)) continue;
       const opened = await this.#guard(sequence, () => this.#open(sequence));
       if (opened === false) return;
     }
   }
 
-  /** Begins to load what the disk has of a prompt; true when that is done, or there is nothing to load. */
-  #isLoaded(sequence: Sequence): boolean {
-    if (sequence.isLoaded || sequence.isLoading) return sequence.isLoaded;
-    const prefetch = this.#cache.prefetch(sequence.request.namespace, sequence.prompt);
-    if (prefetch === 'full') return false;
-    if (prefetch === undefined) {
-      sequence.loaded(false);
-      return true;
+  /** Begins to load what the disk has of queued prompts, the first ones first, as far as there is memory for it. */
+  #loadQueued(): void {
+    for (const sequence of this.#queue) {
+      if (sequence.isLoaded || sequence.isLoading) continue;
+      const prefetch = this.#cache.prefetch(sequence.request.namespace, sequence.prompt);
+      if (prefetch === 'full') return;
+      if (prefetch === undefined) sequence.loaded(false);
+      else {
+        sequence.prefetch = prefetch;
+        sequence.loadBegan();
+        void this.#load(sequence, prefetch);
+      }
     }
-    sequence.prefetch = prefetch;
-    sequence.loadBegan();
-    void this.#load(sequence, prefetch);
-    return false;
   }
 
   async #load(sequence: Sequence, { done }: Prefetch): Promise<void> {

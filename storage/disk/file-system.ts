@@ -39,13 +39,13 @@ export function errnoOf(error: unknown): string | undefined {
 
 export const nodeFileSystem: FileSystem = {
   async makeDirectory(path) {
-    await mkdir(path, { recursive: true });
+    await mkdir(path, { recursive: true, mode: 0o700 });
   },
 
   list: (path) => readdir(path),
 
   async create(path) {
-    const file = await open(path, 'w');
+    const file = await open(path, 'w', 0o600);
     return {
       write: async (parts) => (await file.writev([...parts])).bytesWritten,
       sync: () => file.datasync(), // with what is needed to read the data back, such as the length

@@ -129,7 +129,7 @@ test('doctor reports every check as JSON, with a fix for each that is not ok', a
   const { healthy, checks } = REPORT.parse(JSON.parse(stdout));
   assert.deepEqual(
     checks.map((check) => check.name),
-    ['node', 'onnxruntime', 'port', 'data directory', 'disk', 'memory', 'model'],
+    ['node', 'onnxruntime', 'port', 'data directory', 'disk', 'cache directory', 'memory', 'model'],
   );
   for (const check of checks) assert.equal(check.fix === undefined, check.status === 'ok', check.name);
   const named = (name: string) => checks.find((check) => check.name === name)!;
@@ -152,10 +152,13 @@ test('doctor fails with code 1 and a fix when the port is taken and memory and m
     '900TiB',
     '--model',
     'tiny',
+    '--disk-free-bytes',
+    '900TiB',
   ];
   const { code, stdout } = await radixkv(args);
   assert.equal(code, 1);
   assert.match(stdout, /^fail {2}port +can't listen on 127\.0\.0\.1:\d+ \(EADDRINUSE\)\n +fix: .*--port/m);
+  assert.match(stdout, /^warn {2}cache directory .*\n +fix: .*--disk-free-bytes/m);
   assert.match(stdout, /^fail {2}memory .*\n +fix: lower --host-bytes/m);
   assert.match(stdout, /^fail {2}model .*\n +fix: radixkv model import <source> --name tiny/m);
 });

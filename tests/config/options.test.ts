@@ -75,7 +75,7 @@ test('every bad value is refused in one line that names the option and the value
     weights: ['int2', 'FLOAT32'],
     deviceBytes: ['1MB', 'lots', ''],
     hostBytes: ['-1', '1G'],
-    diskBytes: ['-1', 'all'],
+    diskBytes: ['-1', 'all', '1MiB'],
     diskDir: [''],
     diskFreeBytes: ['-1'],
     diskCodec: ['float64', 'auto '],

@@ -1,7 +1,7 @@
 /** The disk tier behind the whole service, over the tiny chat model: what outlives a backend, and what must not. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
@@ -9,6 +9,7 @@ import { WRITE_POLICIES } from '#storage';
 import { importModel } from '../../src/model/importer.js';
 import type { BackendOptions } from '../../src/server.js';
 import { ask, TINY_CHUNK_BYTES, TINY_MODEL, TINY_TOKEN_BYTES, testBackend } from '../support/backend.js';
+import { assertRefused } from '../support/refused.js';
 
 const MIB = 2 ** 20;
 const PROMPT =
@@ -138,6 +139,35 @@ suite('after a restart', () => {
     const warm = await ask(after, { prompt: PROMPT, namespace: 'a tenant by name' });
     assert(warm.usage.cachedTokens.disk >= REUSABLE);
   });
+});
+
+test('what is on disk belongs to its owner alone', async (t) => {
+  const path = join(await directory(t), 'made', 'here');
+  const backend = await start(t, path);
+  await ask(backend, { prompt: PROMPT });
+  await backend.close();
+  assert.equal((await stat(path)).mode & 0o077, 0);
+  for (const file of await chunkFiles(path)) assert.equal((await stat(file)).mode & 0o077, 0);
+});
+
+test('a directory that another process uses is refused at the start, by its option', async (t) => {
+  const path = await directory(t);
+  await start(t, path);
+  await assertRefused('invalid_value', /^--disk-dir /, () => start(t, path));
+});
+
+test('what a queued prompt has on disk is read while another one computes', async (t) => {
+  const path = await directory(t);
+  const before = await start(t, path);
+  await ask(before, { prompt: PROMPT });
+  await before.close();
+  const after = await start(t, path, { maxActive: 1 });
+  const promoted = () => after.cache.reading().prefixes!.store.promoted;
+  const first = ask(after, { prompt: 'something else', maxTokens: 200 });
+  const second = ask(after, { prompt: PROMPT });
+  await first;
+  assert(promoted() * CHUNK_TOKENS >= REUSABLE);
+  assert((await second).usage.cachedTokens.disk >= REUSABLE);
 });
 
 test('budgets far below what is asked for hold, and answers stay the same', async (t) => {
