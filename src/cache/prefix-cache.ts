@@ -226,8 +226,8 @@ export class PrefixCache {
     return keys;
   }
 
+  /** Each comes after its parent, which is in the tree as long as a tier has it. */
   #onLoaded(chunks: readonly ChunkIdentity[]): void {
-    const orphans: ChunkKey[] = [];
     for (const { key, parent, namespace, tokens } of chunks) {
       const standing = this.#ids.get(key);
       if (standing !== undefined) {
@@ -235,19 +235,12 @@ export class PrefixCache {
         continue;
       }
       const above = parent === undefined ? undefined : this.#ids.get(parent);
-      if (parent !== undefined && above === undefined) {
-        orphans.push(key);
-        continue;
-      }
+      assert(parent === undefined || above !== undefined, 'a chunk comes after its parent');
       const id = chunkId(this.#nextId++);
       this.#name(id, key);
       const stands = this.#tree.append({ namespace, parent: above, tokens, id });
       assert.equal(stands, id, 'a key names one place in the tree');
     }
-    // No prompt can reach them: their parents did not survive.
-    queueMicrotask(() => {
-      for (const key of orphans) if (!this.#ids.has(key)) this.#store.remove(key, 'failed');
-    });
   }
 
   #onEvict(key: ChunkKey, reason: EvictReason): void {
