@@ -56,8 +56,7 @@ export async function createTiers(
   model: { readonly layout: KvLayout; readonly fingerprint: string; readonly breakEven: BreakEven },
 ): Promise<Tiers | undefined> {
   const { layout, breakEven } = model;
-  // Another release of the runtime may round otherwise: what it computed is another model's.
-  const fingerprint = `${model.fingerprint} ${runtimeVersion()}`;
+  const fingerprint = cacheFingerprint(model.fingerprint);
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
   const common = { clock: CLOCK, policy: options.eviction };
@@ -120,9 +119,13 @@ async function opening(disk: DiskStore, tiers: Tiers, { disk: options, logger }:
   }
 }
 
-function runtimeVersion(): string {
+/**
+ * What stands for a model in the keys of its chunks: its own fingerprint, and the release of ONNX Runtime, since
+ * another one may round otherwise.
+ */
+export function cacheFingerprint(modelFingerprint: string): string {
   const { version } = z.object({ version: z.string() }).parse(require('onnxruntime-node/package.json'));
-  return `onnxruntime ${version}`;
+  return `${modelFingerprint} onnxruntime ${version}`;
 }
 
 function codecFor(option: DiskCodecOption, layout: KvLayout): CodecName {
