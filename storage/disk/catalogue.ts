@@ -6,7 +6,7 @@
  * lose the last transactions but never leaves half of one. Rows are numbered as they are written, a chunk after its
  * parent. SQLite checks no bytes, so what a row says is to be verified by who reads it. Knows no files of chunks.
  */
-import { renameSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { type ChunkKey, chunkKeyOf } from '../key.js';
 import type { StoredFile } from './chunk-format.js';
@@ -40,9 +40,6 @@ export type NewRow = Omit<CatalogueRow, 'isOwn'>;
 
 /** What the users of an open catalogue do with it. */
 export type CatalogueTable = Pick<Catalogue, 'find' | 'pages' | 'change' | 'close'>;
-
-/** As `Catalogue.open`. */
-export type OpenCatalogue = (path: string, owner: ChunkOwner) => CatalogueTable;
 
 /** Whose chunks can be used together. */
 export interface ChunkOwner {
@@ -121,10 +118,17 @@ export class Catalogue {
     });
   }
 
-  /** Puts a corrupt catalogue out of the way, in place of the one that was before. */
+  /**
+   * Puts a corrupt catalogue out of the way, in place of the one that was before.
+   * @throws DiskError `disk_unusable`
+   */
   static setAside(path: string): void {
-    renameSync(path, `${path}.corrupt`);
-    for (const suffix of ['-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+    try {
+      if (existsSync(path)) renameSync(path, `${path}.corrupt`);
+      for (const suffix of ['-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+    } catch (error) {
+      throw new DiskError('disk_unusable', `the corrupt catalogue ${path} stays in the way`, error);
+    }
   }
 
   find(key: ChunkKey): StoredFile | undefined {

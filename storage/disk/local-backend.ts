@@ -14,7 +14,7 @@ import type {
   WriteRequest,
   WriteResult,
 } from './backend.js';
-import { Catalogue, type CatalogueTable, type OpenCatalogue, type UsageOf } from './catalogue.js';
+import { Catalogue, type CatalogueTable, type ChunkOwner, type UsageOf } from './catalogue.js';
 import type { ChunkFormat } from './chunk-format.js';
 import { ChunkPaths } from './chunk-paths.js';
 import { DiskDirectory } from './disk-directory.js';
@@ -31,8 +31,14 @@ export interface LocalBackendOptions {
   readonly format: ChunkFormat;
   readonly isCatalogueLost: boolean;
   readonly onLost: (error: Error) => void;
-  /** Default `Catalogue.open`. */
-  readonly openCatalogue?: OpenCatalogue;
+  /** Default: in the directory. */
+  readonly catalogue?: CatalogueSource;
+}
+
+/** Where the catalogue comes from, and goes when it is corrupt. */
+export interface CatalogueSource {
+  open(owner: ChunkOwner): CatalogueTable;
+  setAside(): void;
 }
 
 interface WaitingWrite {
@@ -74,18 +80,16 @@ export class LocalBackend implements DiskBackend {
     } catch (error) {
       throw new DiskError('disk_unusable', `${directory} cannot be used: ${String(error)}`, error);
     }
-    const openCatalogue: OpenCatalogue =
-      options.openCatalogue ?? ((path, owner) => Catalogue.open(path, owner));
-    const open = () => openCatalogue(paths.catalogue, format);
+    const source = options.catalogue ?? sourceAt(paths.catalogue);
     if (!options.isCatalogueLost) {
       try {
-        return new LocalBackend(options, { catalogue: open(), isRebuilt: false });
+        return new LocalBackend(options, { catalogue: source.open(format), isRebuilt: false });
       } catch (error) {
         if (!(error instanceof DiskError && error.code === 'catalogue_lost')) throw error;
       }
     }
-    Catalogue.setAside(paths.catalogue);
-    return new LocalBackend(options, { catalogue: open(), isRebuilt: true });
+    source.setAside();
+    return new LocalBackend(options, { catalogue: source.open(format), isRebuilt: true });
   }
 
   async load(onLoaded: (chunks: readonly LoadedChunk[]) => void): Promise<LoadReport> {
@@ -180,4 +184,8 @@ export class LocalBackend implements DiskBackend {
     this.#state = 'lost';
     this.#onLost(error);
   }
+}
+
+function sourceAt(path: string): CatalogueSource {
+  return { open: (owner) => Catalogue.open(path, owner), setAside: () => Catalogue.setAside(path) };
 }
