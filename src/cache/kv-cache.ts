@@ -3,24 +3,18 @@
  * was computed. The only place where tree, tiers and device memory meet.
  *
  * A prompt is loaded in two steps, so that nobody computes while a disk reads: `prefetch` brings chunks into host
- * memory while the prompt waits, `open` copies what lies there into a run.
+ * memory while the prompt waits, `open` copies what lies there into a run (see device-runs.ts). Only rows that prefill
+ * made are sealed into chunks; rows that decode made are `unsettled` until they are computed again, when the engine
+ * has nothing else to do, and only then are generated tokens reused.
  *
- * A *run* is the device memory of one sequence. While a request uses it, it is *active*; afterwards it stays *warm*
- * until its memory is needed. Rows `[0, exact)` of a run were made by prefill and equal those of any other prefill
- * bit for bit: only these are shared (copied to another run, sealed into host chunks). Rows made by decode are
- * `[exact, length)`; `settle` has them computed again when the engine has nothing else to do, and only then are
- * generated tokens reused.
- *
- * Invariants: Σ capacity of runs ≤ the device budget; a warm run's memory is taken only when nobody copies from it;
- * a hit is believed only after its tokens compare equal; at least one prompt token is always left to compute (K2).
- * Calls that compute are made by one caller, one after another (the scheduler). Knows no requests and no text.
+ * Invariant: at least one prompt token is always left to compute (K2). Calls that compute are made by one caller, one
+ * after another (the scheduler). Knows no requests and no text.
  */
-import assert from 'node:assert/strict';
 import type { KvLayout } from '#storage';
 import type { Engine } from '../engine/engine.js';
-import type { RunId } from '../engine/protocol.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
+import { DeviceRuns, type Run } from './device-runs.js';
 import {
   type FoundChunk,
   type PrefixCache,
@@ -28,22 +22,6 @@ import {
   type ReadableChunk,
   rowsOf,
 } from './prefix-cache.js';
-
-/** Capacities are multiples of this, so that a few more tokens need no new memory. */
-const CAPACITY_STEP_TOKENS = 256;
-
-export interface Run {
-  readonly id: RunId;
-  readonly namespace: string;
-  capacityTokens: number;
-  /** Tokens of the rows; `[0, length)` are meaningful. */
-  tokens: Int32Array;
-  length: number;
-  exact: number;
-  isActive: boolean;
-  /** Logical time of the last use, for eviction. */
-  usedAt: number;
-}
 
 /** A run ready to prefill from row `run.length`, and where the rows before it came from. */
 export interface OpenedRun {
@@ -69,11 +47,7 @@ export class KvCache {
   readonly #layout: KvLayout;
   readonly #prefixes: PrefixCache | undefined;
   readonly #breakEven: BreakEven;
-  readonly #capacityBytes: number;
-  readonly #runs = new Map<RunId, Run>();
-  #nextRun = 0;
-  #now = 0;
-  #evictedRuns = 0;
+  readonly #runs: DeviceRuns;
   #prefetchingBytes = 0;
   #skippedTokens = 0;
 
@@ -88,21 +62,24 @@ export class KvCache {
   }) {
     this.#engine = options.engine;
     this.#layout = options.layout;
-    this.#capacityBytes = options.deviceBytes;
+    this.#runs = new DeviceRuns({
+      engine: options.engine,
+      layout: options.layout,
+      capacityBytes: options.deviceBytes,
+    });
     this.#prefixes = options.prefixes;
     this.#breakEven = options.breakEven;
   }
 
   /** Longest sequence the device budget can hold at all. */
   get tokensMax(): number {
-    const steps = Math.floor(this.#capacityBytes / (this.#layout.tokenBytes * CAPACITY_STEP_TOKENS));
-    return steps * CAPACITY_STEP_TOKENS;
+    return this.#runs.tokensMax;
   }
 
   /** Tokens of a prompt that `open` would find right now. */
   peek(namespace: string, tokens: Int32Array): number {
     const wanted = tokens.subarray(0, tokens.length - 1);
-    const { rows } = this.#longestRun(namespace, wanted);
+    const { rows } = this.#runs.longest(namespace, wanted);
     const lease = this.#prefixes?.acquire(namespace, wanted, 'row');
     if (lease === undefined) return rows;
     const reach = this.#reach(lease, rows);
@@ -121,7 +98,7 @@ export class KvCache {
     if (prefixes === undefined) return undefined;
     const wanted = tokens.subarray(0, tokens.length - 1);
     const lease = prefixes.acquire(namespace, wanted, 'row');
-    const prefetch = this.#plan(lease, this.#longestRun(namespace, wanted).rows);
+    const prefetch = this.#plan(lease, this.#runs.longest(namespace, wanted).rows);
     if (prefetch === undefined || prefetch === 'full') {
       prefixes.release(lease);
       return prefetch;
@@ -180,8 +157,8 @@ export class KvCache {
     const wanted = tokens.subarray(0, tokens.length - 1);
     const lease = this.#prefixes?.acquire(namespace, wanted, 'row');
     try {
-      const device = this.#longestRun(namespace, wanted);
-      const run = await this.#take(namespace, device, capacityTokens);
+      const device = this.#runs.longest(namespace, wanted);
+      const run = await this.#runs.take(namespace, device, capacityTokens);
       if (run === undefined) return undefined;
       run.tokens.set(tokens);
       const onDevice = run.length;
@@ -201,31 +178,39 @@ export class KvCache {
 
   /** A second active run with the same rows, for another answer to the same prompt; undefined as `open`. */
   async fork(run: Run, capacityTokens: number): Promise<Run | undefined> {
-    const copy = await this.#take(run.namespace, { run, rows: run.length }, capacityTokens);
-    if (copy === undefined) return undefined;
-    copy.tokens.set(run.tokens.subarray(0, run.length));
+    const copy = await this.#runs.take(run.namespace, { run, rows: run.length }, capacityTokens);
+    copy?.tokens.set(run.tokens.subarray(0, run.length));
     return copy;
   }
 
-  /**
-   * Makes room for one more row.
-   *
-   * @returns false when no memory can be had.
-   */
-  async grow(run: Run): Promise<boolean> {
-    if (run.length < run.capacityTokens) return true;
-    const larger = this.#allocate(run.namespace, run.capacityTokens + CAPACITY_STEP_TOKENS, run);
-    if (larger === undefined) return false;
-    await this.#copy(run, larger, run.length);
-    // The caller keeps its `Run`: the two swap their memory.
-    larger.tokens.set(run.tokens.subarray(0, run.length));
-    const { id, capacityTokens, tokens } = run;
-    Object.assign(run, { id: larger.id, capacityTokens: larger.capacityTokens, tokens: larger.tokens });
-    Object.assign(larger, { id, capacityTokens, tokens });
-    this.#runs.set(run.id, run);
-    this.#runs.set(larger.id, larger);
-    this.#free(larger);
-    return true;
+  /** Makes room for one more row; false when no memory can be had. */
+  grow(run: Run): Promise<boolean> {
+    return this.#runs.grow(run);
+  }
+
+  /** Ends a request's use of a run, which stays warm. */
+  release(run: Run): void {
+    this.#runs.release(run);
+  }
+
+  /** Ends a run and frees its memory. */
+  discard(run: Run): void {
+    this.#runs.discard(run);
+  }
+
+  /** A warm run with rows that decode made, for the scheduler to have them computed again. */
+  unsettled(): Run | undefined {
+    return this.#runs.unsettled();
+  }
+
+  /** Frees every run that no request uses; what the tiers below hold stays. */
+  dropWarm(): void {
+    this.#runs.dropWarm();
+  }
+
+  /** The engine lost its memory: every run is gone, what the tiers below hold is not. */
+  forgetDevice(): void {
+    this.#runs.forget();
   }
 
   /** Rows `[run.exact, end)` were made by prefill: they may be shared, and whole chunks go to the host tier. */
@@ -261,160 +246,29 @@ export class KvCache {
     }
   }
 
-  /** Ends a request's use of a run, which stays warm. */
-  release(run: Run): void {
-    if (!this.#runs.has(run.id)) return;
-    run.isActive = false;
-    run.usedAt = ++this.#now;
-  }
-
-  /** Ends a run and frees its memory. */
-  discard(run: Run): void {
-    if (this.#runs.has(run.id)) this.#free(run);
-  }
-
-  /** The most recently used warm run with rows that decode made, for the scheduler to have them computed again. */
-  unsettled(): Run | undefined {
-    let latest: Run | undefined;
-    for (const run of this.#runs.values()) {
-      const waits = !run.isActive && run.exact < run.length;
-      if (waits && (latest === undefined || run.usedAt > latest.usedAt)) latest = run;
-    }
-    return latest;
-  }
-
-  /** Frees every run that no request uses; what the host tier holds stays. */
-  dropWarm(): void {
-    for (const run of this.#runs.values()) if (!run.isActive) this.#free(run);
-  }
-
-  /** The engine lost its memory: every run is gone, what the host tier holds is not. */
-  forgetDevice(): void {
-    this.#runs.clear();
-  }
-
   /** Resolves when what the disk holds can be found; rejects when that can never be. */
   get opened(): Promise<void> {
     return this.#prefixes?.opened ?? Promise.resolve();
   }
 
   reading() {
-    const runs = [...this.#runs.values()];
+    const { tier: device, active, evicted } = this.#runs.reading();
     const prefixes = this.#prefixes?.reading();
-    const tokens = runs.reduce((sum, run) => sum + run.exact, 0);
-    const device = {
-      bytes: this.#usedBytes(),
-      capacityBytes: this.#capacityBytes,
-      chunks: Math.floor(tokens / this.#layout.chunkTokens),
-    };
-    const evictions = [
-      { tier: 'device', reason: 'capacity', count: this.#evictedRuns },
-      ...(prefixes?.evictions ?? []),
-    ];
     return {
       device,
       prefixes,
       skippedTokens: this.#skippedTokens,
       speeds: this.#breakEven.reading(),
-      activeRuns: runs.filter((run) => run.isActive).length,
-      evictions,
+      activeRuns: active,
+      evictions: [{ tier: 'device', reason: 'capacity', count: evicted }, ...(prefixes?.evictions ?? [])],
     };
   }
 
   /** Bytes of runs; and, for tests and idle times, an audit of the tree. */
   audit(): { readonly activeRuns: number; readonly leases: number } {
-    assert(this.#usedBytes() <= this.#capacityBytes, 'the device budget holds');
-    const activeRuns = [...this.#runs.values()].filter((run) => run.isActive).length;
+    this.#runs.audit();
+    const { active: activeRuns } = this.#runs.reading();
     return { activeRuns, leases: this.#prefixes?.audit().leases ?? 0 };
-  }
-
-  /** The run that shares the longest prefix, and how many of its rows. */
-  #longestRun(
-    namespace: string,
-    tokens: Int32Array,
-  ): { readonly run: Run | undefined; readonly rows: number } {
-    let longest: { run: Run | undefined; rows: number } = { run: undefined, rows: 0 };
-    for (const run of this.#runs.values()) {
-      if (run.namespace !== namespace) continue;
-      const rows = commonPrefix(run.tokens.subarray(0, run.exact), tokens);
-      if (rows > longest.rows) longest = { run, rows };
-    }
-    return longest;
-  }
-
-  /** An active run with the first `rows` rows of `from`: that very run where it can be taken over, else a copy. */
-  async #take(
-    namespace: string,
-    from: { readonly run: Run | undefined; readonly rows: number },
-    capacityTokens: number,
-  ): Promise<Run | undefined> {
-    const { run, rows } = from;
-    const losesLittle = run !== undefined && run.exact - rows < this.#layout.chunkTokens;
-    if (run !== undefined && !run.isActive && losesLittle && run.capacityTokens >= capacityTokens) {
-      return Object.assign(run, { isActive: true, length: rows, exact: rows });
-    }
-    const fresh = this.#allocate(namespace, capacityTokens, run);
-    if (fresh === undefined || run === undefined || !this.#runs.has(run.id)) return fresh;
-    await this.#copy(run, fresh, rows);
-    fresh.length = rows;
-    fresh.exact = Math.min(rows, run.exact);
-    if (!run.isActive && losesLittle) this.#free(run);
-    else run.usedAt = ++this.#now;
-    return fresh;
-  }
-
-  /** Rows `[0, tokens)` of a run → new memory, which is given back when that fails. */
-  async #copy(from: Run, to: Run, tokens: number): Promise<void> {
-    try {
-      await this.#engine.call<'copyRun'>({ op: 'copyRun', from: from.id, to: to.id, tokens });
-    } catch (error) {
-      this.discard(to);
-      throw error;
-    }
-  }
-
-  /** New memory, evicting warm runs, least recently used first; `source` goes last. */
-  #allocate(namespace: string, capacityTokens: number, source: Run | undefined): Run | undefined {
-    const capacity = Math.ceil(capacityTokens / CAPACITY_STEP_TOKENS) * CAPACITY_STEP_TOKENS;
-    const bytes = capacity * this.#layout.tokenBytes;
-    const active = [...this.#runs.values()].filter((run) => run.isActive);
-    const taken = active.reduce((sum, run) => sum + this.#bytesOf(run), 0);
-    if (taken + bytes > this.#capacityBytes) return undefined;
-    while (this.#usedBytes() + bytes > this.#capacityBytes) {
-      this.#free(this.#victim(source));
-      this.#evictedRuns++;
-    }
-    const run: Run = {
-      id: this.#nextRun++,
-      namespace,
-      capacityTokens: capacity,
-      tokens: new Int32Array(capacity),
-      length: 0,
-      exact: 0,
-      isActive: true,
-      usedAt: ++this.#now,
-    };
-    this.#runs.set(run.id, run);
-    this.#send({ op: 'createRun', run: run.id, capacityTokens: capacity });
-    return run;
-  }
-
-  #victim(source: Run | undefined): Run {
-    const warm = [...this.#runs.values()].filter((run) => !run.isActive);
-    const others = warm.filter((run) => run !== source);
-    const candidates = others.length > 0 ? others : warm;
-    assert(candidates.length > 0, 'the budget holds what is not active');
-    return candidates.reduce((oldest, run) => (run.usedAt < oldest.usedAt ? run : oldest));
-  }
-
-  #free(run: Run): void {
-    this.#runs.delete(run.id);
-    this.#send({ op: 'freeRun', run: run.id });
-  }
-
-  /** Requests that only fail with the engine, whose death the next awaited request reports. */
-  #send(request: Parameters<Engine['call']>[0]): void {
-    this.#engine.call(request).catch(() => {});
   }
 
   /** Host chunks → rows of the run, up to the first corrupt one. */
@@ -454,22 +308,6 @@ export class KvCache {
     }
     return rows;
   }
-
-  #bytesOf(run: Run): number {
-    return run.capacityTokens * this.#layout.tokenBytes;
-  }
-
-  #usedBytes(): number {
-    return [...this.#runs.values()].reduce((sum, run) => sum + this.#bytesOf(run), 0);
-  }
-}
-
-/** Length of the longest common prefix. */
-export function commonPrefix(a: Int32Array, b: Int32Array): number {
-  const end = Math.min(a.length, b.length);
-  let length = 0;
-  while (length < end && a[length] === b[length]) length++;
-  return length;
 }
 
 /** @throws RadixkvError for a sequence that no amount of waiting makes room for. */

@@ -10,7 +10,8 @@
  * - What a prompt has on disk is read while it is queued and others compute; it is opened when that is done.
  * - When nothing else is to do, rows that decode made are computed again by prefill, so that answers can be reused.
  */
-import { commonPrefix, type KvCache, type Prefetch, type Run } from '../cache/kv-cache.js';
+import { commonPrefix, type Run } from '../cache/device-runs.js';
+import type { KvCache, Prefetch } from '../cache/kv-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { SampledToken } from '../engine/sampler.js';
 import { RadixkvError } from '../errors.js';

@@ -1,7 +1,8 @@
 /**
  * One request on its way through the scheduler: its prompt, its answers, the runs and samplers it holds, its clock.
  */
-import type { Prefetch, Run } from '../cache/kv-cache.js';
+import type { Run } from '../cache/device-runs.js';
+import type { Prefetch } from '../cache/kv-cache.js';
 import type { SamplerId } from '../engine/protocol.js';
 import type { Choice } from './choice.js';
 import {

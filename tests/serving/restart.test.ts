@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { suite, type TestContext, test } from 'node:test';
+import { after as afterAll, suite, type TestContext, test } from 'node:test';
 import { WRITE_POLICIES } from '#storage';
 import { importModel } from '../../src/model/importer.js';
 import type { BackendOptions } from '../../src/server.js';
@@ -17,9 +17,13 @@ const PROMPT =
 const CHUNK_TOKENS = 16;
 const REUSABLE = Math.floor((PROMPT.length - 1) / CHUNK_TOKENS) * CHUNK_TOKENS;
 
-async function directory(t: TestContext): Promise<string> {
+const made: string[] = [];
+// Not after each test: its backend, which still writes, is closed after it too.
+afterAll(() => Promise.all(made.map((path) => rm(path, { recursive: true, force: true }))));
+
+async function directory(): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'radixkv-disk-'));
-  t.after(() => rm(path, { recursive: true, force: true }));
+  made.push(path);
   return path;
 }
 
@@ -43,7 +47,7 @@ const LOGPROBS = { sampling: { topLogprobs: 0 }, maxTokens: 16 };
 suite('after a restart', () => {
   for (const writePolicy of WRITE_POLICIES) {
     test(`a prompt is read from disk and its answer is the same bit for bit, with ${writePolicy}`, async (t) => {
-      const path = await directory(t);
+      const path = await directory();
       const before = await start(t, path, { writePolicy });
       const cold = await ask(before, { prompt: PROMPT, ...LOGPROBS });
       // As often as write-through-selective asks for.
@@ -61,7 +65,7 @@ suite('after a restart', () => {
   }
 
   test('with write-through-selective a prompt that was asked once is not on disk', async (t) => {
-    const path = await directory(t);
+    const path = await directory();
     const before = await start(t, path, { writePolicy: 'write-through-selective' });
     await ask(before, { prompt: PROMPT });
     await before.close();
@@ -69,7 +73,7 @@ suite('after a restart', () => {
   });
 
   test('another tenant finds nothing, the same one does', async (t) => {
-    const path = await directory(t);
+    const path = await directory();
     const before = await start(t, path);
     await ask(before, { prompt: PROMPT, namespace: 'a' });
     await before.close();
@@ -79,8 +83,8 @@ suite('after a restart', () => {
   });
 
   test('another model never matches, and what it left takes room but is not touched', async (t) => {
-    const path = await directory(t);
-    const other = await directory(t);
+    const path = await directory();
+    const other = await directory();
     await importModel({ path: TINY_MODEL, directory: other, weights: 'int8' });
     const before = await start(t, path);
     await ask(before, { prompt: PROMPT });
@@ -95,7 +99,7 @@ suite('after a restart', () => {
   });
 
   test('a flipped bit in every file is a miss, counted, and repaired', async (t) => {
-    const path = await directory(t);
+    const path = await directory();
     const before = await start(t, path);
     const cold = await ask(before, { prompt: PROMPT, ...LOGPROBS });
     await before.close();
@@ -116,7 +120,7 @@ suite('after a restart', () => {
   });
 
   test('encrypted chunks are found with their key only, and do not show what they hold', async (t) => {
-    const path = await directory(t);
+    const path = await directory();
     const encryptionKey = randomBytes(32);
     const before = await start(t, path, { disk: { ...diskIn(path), encryptionKey } });
     await ask(before, { prompt: PROMPT, namespace: 'a tenant by name' });
@@ -142,7 +146,7 @@ suite('after a restart', () => {
 });
 
 test('what is on disk belongs to its owner alone', async (t) => {
-  const path = join(await directory(t), 'made', 'here');
+  const path = join(await directory(), 'made', 'here');
   const backend = await start(t, path);
   await ask(backend, { prompt: PROMPT });
   await backend.close();
@@ -151,13 +155,13 @@ test('what is on disk belongs to its owner alone', async (t) => {
 });
 
 test('a directory that another process uses is refused at the start, by its option', async (t) => {
-  const path = await directory(t);
+  const path = await directory();
   await start(t, path);
   await assertRefused('invalid_value', /^--disk-dir /, () => start(t, path));
 });
 
 test('what a queued prompt has on disk is read while another one computes', async (t) => {
-  const path = await directory(t);
+  const path = await directory();
   const before = await start(t, path);
   await ask(before, { prompt: PROMPT });
   await before.close();
@@ -171,7 +175,7 @@ test('what a queued prompt has on disk is read while another one computes', asyn
 });
 
 test('budgets far below what is asked for hold, and answers stay the same', async (t) => {
-  const path = await directory(t);
+  const path = await directory();
   const capacityBytes = 10 * MIB;
   const options = {
     disk: { ...diskIn(path), capacityBytes },
@@ -200,7 +204,7 @@ test('budgets far below what is asked for hold, and answers stay the same', asyn
 });
 
 test('a request that is aborted while its prompt is read from disk leaves no lease', async (t) => {
-  const path = await directory(t);
+  const path = await directory();
   const before = await start(t, path);
   await ask(before, { prompt: PROMPT });
   await before.close();
