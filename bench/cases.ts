@@ -64,9 +64,14 @@ function ttft(from: CacheState, rest: Pick<BenchCase, 'target' | 'shareOf'>): Be
   };
 }
 
-/** 32 new tokens after 2,048: nothing cached, and with the prefix on the device and in host memory. */
+/** Against the peer, and against our own cold time. */
+const FROM_DISK = { target: { atMost: 0.5 }, shareOf: { name: 'TTFT cold', atMost: 0.12 } };
+
+/** 32 new tokens after 2,048: nothing cached, and with the prefix in each tier. */
 export const ttftCases = (): BenchCase[] => [
   ttft('cold', {}),
   ttft('device', { target: { atMost: 0.6 }, shareOf: { name: 'TTFT cold', atMost: 0.06 } }),
   ttft('host', { shareOf: { name: 'TTFT cold', atMost: 0.08 } }),
+  ttft('disk', FROM_DISK),
+  ttft('disk, page cache dropped', FROM_DISK),
 ];

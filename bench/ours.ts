@@ -1,5 +1,6 @@
 /**
- * radixkv itself as a subject: the service without HTTP, and its engine for decoding.
+ * radixkv itself as a subject: the service without HTTP, its engine for decoding, and a server of its own process for
+ * what is on disk after a restart.
  *
  * Prompts go through the service as a request would (scheduling, cache, sampling included). Decoding is timed step by
  * step at the engine, message to its thread and back included, since the service would stop at the end of text.
@@ -10,10 +11,16 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { WeightsOption } from '../src/config/options.js';
 import { parseServeOptions } from '../src/config/options.js';
+import { systemClock } from '../src/model/clock.js';
 import { importModel } from '../src/model/importer.js';
+import { ModelRegistry } from '../src/model/registry.js';
 import { createBackend } from '../src/server.js';
 import { type CompletionRequest, GREEDY } from '../src/serving/completion.js';
-import type { CacheState, Subject } from './subject.js';
+import { canDropPageCache } from './page-cache.js';
+import { RestartedServer } from './restarted.js';
+import type { Subject } from './subject.js';
+
+const MODEL = 'bench';
 
 /** Numbers that the service's own runs and samplers never reach. */
 const OWN_ID = 1_000_000_000;
@@ -27,9 +34,18 @@ export interface OursOptions {
 /** Imports the model into a temporary directory, which `close` removes. */
 export async function createOurs({ ggufPath, threads, weights }: OursOptions): Promise<Subject> {
   const directory = await mkdtemp(join(tmpdir(), 'radixkv-bench-'));
-  await importModel({ path: ggufPath, directory, weights });
-  const defaults = parseServeOptions();
-  const backend = await createBackend({ ...defaults, threads, modelDirectory: directory });
+  const modelsDir = join(directory, 'models');
+  const model = await new ModelRegistry({ directory: modelsDir, importModel, clock: systemClock }).import({
+    name: MODEL,
+    source: ggufPath,
+    weights,
+    replace: false,
+    locate: async () => ggufPath,
+  });
+  // No disk tier here: what one run had written would be a hit in the next.
+  const defaults = parseServeOptions({ dataDir: directory, diskBytes: '0' });
+  const backend = await createBackend({ ...defaults, threads, modelDirectory: model.directory });
+  const restarted = new RestartedServer(MODEL, { 'data-dir': directory, threads, weights });
   const { cache, engine, scheduler, service } = backend;
   const { tileTokens } = defaults;
 
@@ -54,7 +70,7 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
 
   return {
     name: `radixkv (${weights})`,
-    supports: () => true,
+    supports: (from) => from !== 'disk, page cache dropped' || canDropPageCache(),
     prefill: serve,
     async decode(context, steps) {
       const sampler = OWN_ID;
@@ -86,7 +102,9 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
       await engine.call({ op: 'freeSampler', sampler });
       return times;
     },
-    async ttft(cached, fresh, from: CacheState) {
+    async ttft(cached, fresh, from) {
+      if (from === 'disk') return restarted.ttft(cached, fresh, 'warm');
+      if (from === 'disk, page cache dropped') return restarted.ttft(cached, fresh, 'dropped');
       if (from !== 'cold') {
         await serve([...cached, ...fresh.toReversed()]);
         await scheduler.idle();

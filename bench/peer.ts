@@ -3,13 +3,18 @@
  *
  * It is large, so it lives apart in bench/peer with its own lockfile and is installed on the first benchmark. Used as
  * its documentation advises: its prebuilt CPU binary, flash attention, the KV cache of a sequence kept between
- * requests and cut where the new prompt departs (its own prefix reuse), greedy sampling and nothing else.
+ * requests and cut where the new prompt departs (its own prefix reuse), its own state file of a sequence, greedy
+ * sampling and nothing else.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
-import type { Subject } from './subject.js';
+import { canDropPageCache, dropPageCache } from './page-cache.js';
+import type { CacheState, Subject } from './subject.js';
 
 /** Seen from dist/bench. */
 const FOLDER = fileURLToPath(new URL('../../bench/peer/', import.meta.url));
@@ -23,6 +28,17 @@ interface Sequence {
   adaptStateToTokens(tokens: number[], allowShift: boolean): Promise<void>;
   evaluate(tokens: number[], options: typeof GREEDY): AsyncGenerator<number, void, void>;
   evaluateWithoutGeneratingNewTokens(tokens: number[]): Promise<void>;
+  saveStateToFile(path: string): Promise<unknown>;
+  loadStateFromFile(path: string, risk: { acceptRisk: true }): Promise<void>;
+}
+
+interface Context {
+  readonly flashAttention: boolean | 'auto';
+  readonly batchSize: number;
+  readonly currentThreads: number;
+  readonly contextSize: number;
+  getSequence(): Sequence;
+  dispose(): Promise<void>;
 }
 
 interface NodeLlamaCpp {
@@ -30,13 +46,7 @@ interface NodeLlamaCpp {
     readonly systemInfo: string;
     readonly llamaCppRelease: { readonly release: string };
     loadModel(options: { modelPath: string }): Promise<{
-      createContext(options: Record<string, unknown>): Promise<{
-        readonly flashAttention: boolean | 'auto';
-        readonly batchSize: number;
-        readonly currentThreads: number;
-        readonly contextSize: number;
-        getSequence(): Sequence;
-      }>;
+      createContext(options: Record<string, unknown>): Promise<Context>;
     }>;
     dispose(): Promise<void>;
   }>;
@@ -65,25 +75,30 @@ export async function createPeer(options: PeerOptions): Promise<Peer> {
   const module: NodeLlamaCpp = await import(new URL('dist/index.js', PACKAGE).href);
   const llama = await module.getLlama({ gpu: false, build: 'never', maxThreads: threads, logLevel: 'error' });
   const model = await llama.loadModel({ modelPath: ggufPath });
-  const context = await model.createContext({
-    contextSize: contextTokens,
-    batchSize: batchTokens,
-    threads: { ideal: threads, min: threads },
-    sequences: 1,
-    flashAttention,
-  });
-  const peer = new PeerSubject(context.getSequence(), () => llama.dispose(), {
+  const createContext = (): Promise<Context> =>
+    model.createContext({
+      contextSize: contextTokens,
+      batchSize: batchTokens,
+      threads: { ideal: threads, min: threads },
+      sequences: 1,
+      flashAttention,
+    });
+  const context = await createContext();
+  const facts = {
     llamaCpp: llama.llamaCppRelease.release,
     system: llama.systemInfo.trim(),
     threads,
     batchTokens: context.batchSize,
     contextTokens: context.contextSize,
     flashAttention: context.flashAttention,
-  });
-  await peer.decode(
-    Array.from({ length: 64 }, (_, token) => 1000 + token),
-    8,
-  );
+  };
+  const directory = await mkdtemp(join(tmpdir(), 'radixkv-peer-'));
+  const close = async (): Promise<void> => {
+    await llama.dispose();
+    await rm(directory, { recursive: true, force: true });
+  };
+  const peer = new PeerSubject({ context, createContext, facts, directory, close });
+  await peer.warmUp();
   return peer;
 }
 
@@ -105,17 +120,38 @@ class PeerSubject implements Peer {
   readonly name = 'node-llama-cpp';
   readonly facts;
   readonly close;
-  readonly #sequence: Sequence;
+  readonly #createContext: () => Promise<Context>;
+  readonly #stateFile: string;
+  #context: Context;
+  #sequence: Sequence;
+  /** The tokens in the state file, as text to compare. */
+  #saved: string | undefined;
 
-  constructor(sequence: Sequence, close: () => Promise<void>, facts: Peer['facts']) {
-    this.#sequence = sequence;
-    this.close = close;
-    this.facts = facts;
+  constructor(options: {
+    readonly context: Context;
+    readonly createContext: () => Promise<Context>;
+    readonly facts: Peer['facts'];
+    /** Of the state file; `close` removes it. */
+    readonly directory: string;
+    readonly close: () => Promise<void>;
+  }) {
+    this.#context = options.context;
+    this.#sequence = options.context.getSequence();
+    this.#createContext = options.createContext;
+    this.#stateFile = join(options.directory, 'sequence.state');
+    this.facts = options.facts;
+    this.close = options.close;
   }
 
-  /** It keeps KV where the graph reads it, and nowhere else. */
-  supports(from: 'cold' | 'device' | 'host'): boolean {
-    return from !== 'host';
+  /** The first runs of a context are slow. */
+  async warmUp(): Promise<void> {
+    const tokens = Array.from({ length: 64 }, (_, token) => 1000 + token);
+    await this.decode(tokens, 8);
+  }
+
+  /** It keeps KV where the graph reads it, and in a file when told to. */
+  supports(from: CacheState): boolean {
+    return from !== 'host' && (from !== 'disk, page cache dropped' || canDropPageCache());
   }
 
   async prefill(tokens: readonly number[]): Promise<number> {
@@ -137,15 +173,35 @@ class PeerSubject implements Peer {
     return times;
   }
 
-  async ttft(
-    cached: readonly number[],
-    fresh: readonly number[],
-    from: 'cold' | 'device' | 'host',
-  ): Promise<number> {
-    if (from === 'cold') return this.prefill([...cached, ...fresh]);
-    const otherwise = fresh.map((token) => token + 1);
-    await this.#reuse([...cached, ...otherwise]);
-    return this.#timeFirstToken([...cached, ...fresh]);
+  async ttft(cached: readonly number[], fresh: readonly number[], from: CacheState): Promise<number> {
+    const tokens = [...cached, ...fresh];
+    if (from === 'cold') return this.prefill(tokens);
+    if (from === 'device') {
+      await this.#reuse([...cached, ...fresh.map((token) => token + 1)]);
+      return this.#timeFirstToken(tokens);
+    }
+    await this.#save(cached);
+    await this.#renew();
+    if (from === 'disk, page cache dropped') dropPageCache();
+    const start = performance.now();
+    await this.#sequence.loadStateFromFile(this.#stateFile, { acceptRisk: true });
+    const loadMs = performance.now() - start;
+    return loadMs + (await this.#timeFirstToken(tokens));
+  }
+
+  async #save(tokens: readonly number[]): Promise<void> {
+    if (this.#saved === tokens.join()) return;
+    await this.#reuse(tokens);
+    await this.#sequence.saveStateToFile(this.#stateFile);
+    this.#saved = tokens.join();
+  }
+
+  /** A context that has seen nothing but its warm-up. */
+  async #renew(): Promise<void> {
+    await this.#context.dispose();
+    this.#context = await this.#createContext();
+    this.#sequence = this.#context.getSequence();
+    await this.warmUp();
   }
 
   async #timeFirstToken(tokens: readonly number[]): Promise<number> {

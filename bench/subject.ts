@@ -4,8 +4,12 @@
  * Implementations time themselves, so that nothing but the engine's own work is inside. Prompts are token ids.
  */
 
-/** Where the KV of the cached prefix is when the clock starts. A subject refuses what it does not have. */
-export type CacheState = 'cold' | 'device' | 'host';
+/**
+ * Where the KV of the cached prefix is when the clock starts. A subject refuses what it does not have. On `disk` means
+ * after a restart: kept in a file by a process or context that is gone; the system may still have the file in memory
+ * (its page cache), or was told to drop it.
+ */
+export type CacheState = 'cold' | 'device' | 'host' | 'disk' | 'disk, page cache dropped';
 
 export interface Subject {
   /** Name and version, as the table shows it. */

@@ -78,6 +78,18 @@ test('a time ratio below one means that ours is faster, and shares are of our ow
   assert.deepEqual(Object.keys(host!.ms), ['ours']);
 });
 
+test('from disk, ours is compared with what the peer restores, and is a share of our own cold time', async () => {
+  const subjects = [fakeSubject('ours', 1, ['cold', 'disk']), fakeSubject('peer', 3, ['cold', 'disk'])];
+  const rows = await runCases(ttftCases(), subjects, { ...quiet, rounds: 1 });
+  assert.deepEqual(
+    rows.map(({ name }) => name),
+    ['TTFT cold', 'TTFT disk'],
+  );
+  assert.equal(rows[1]!.ratio?.median, 1 / 3);
+  assert.deepEqual(rows[1]!.target, { atMost: 0.5 });
+  assert.deepEqual(rows[1]!.share, { of: 'TTFT cold', value: 32 / 2080, atMost: 0.12 });
+});
+
 test('a peer without ours has times but no ratio', async () => {
   const [row] = await runCases(prefillCases(), [fakeSubject('peer', 2, [])], { ...quiet, rounds: 1 });
   assert.deepEqual(row!.ms, { peer: { median: 1024, min: 1024, max: 1024 } });
