@@ -9,6 +9,7 @@ import { systemClock } from '../src/model/clock.js';
 import { DEFAULT_MODEL, fetchPinnedModel } from '../src/model/source/default-model.js';
 import { hubFromEnvironment } from '../src/model/source/hub.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
+import { diskBench, diskTable } from './disk.bench.js';
 import { type BenchCase, runCases } from './harness.js';
 import { liveness } from './liveness.js';
 import { createOurs } from './ours.js';
@@ -17,11 +18,15 @@ import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
+import { soak } from './soak.js';
+import { hitRate, judge, SHORT_SOAK_TOLERANCE, SOAK_TOLERANCE, verdictTable } from './soak-verdict.js';
+import { startUpBench, startUpLine } from './start-up.bench.js';
 import { benchSection, markdownTable, replaceSection } from './table.js';
 
 const COMPARED = ['ttft', 'prefill', 'decode'] as const;
 /** Long enough for spinning threads of the subject before to go to sleep. */
 const PAUSE_MS = 300;
+const SOAK_SEED = 1;
 
 interface Options {
   readonly quick?: true;
@@ -32,6 +37,7 @@ interface Options {
   readonly url: string;
   readonly model: string;
   readonly text?: string;
+  readonly minutes: number;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -87,8 +93,34 @@ async function quality({ gguf, threads, text, quick }: Options): Promise<Measure
   return { rows: [], measures: rows };
 }
 
+/** On the volume of the data directory, where the tier would be. */
+async function disk({ quick }: Options): Promise<Measured> {
+  const directory = parseServeOptions().dataDir;
+  const size = quick ? { bytes: 2 ** 28, rounds: 2 } : { bytes: 2 ** 30, rounds: 5 };
+  const speeds = await diskBench({ ...size, directory, note: onNotice });
+  console.log(diskTable(speeds));
+  const startUp = await startUpBench({ chunks: quick ? 5000 : 100_000, rounds: size.rounds, directory });
+  console.log(`\n${startUpLine(startUp)}`);
+  return { rows: [], measures: { ...size, speeds, startUp } };
+}
+
+/** A failed verdict is the exit code's business, and the result is written all the same. */
+async function soaked({ minutes, quick }: Options): Promise<Measured> {
+  const record = await soak({ seconds: quick ? 30 : minutes * 60, seed: SOAK_SEED, onNotice });
+  const verdicts = judge(record, quick ? SHORT_SOAK_TOLERANCE : SOAK_TOLERANCE);
+  console.log(verdictTable(verdicts));
+  if (verdicts.some(({ holds }) => !holds)) process.exitCode = 1;
+  const { samples, pauses, ...counts } = record;
+  const hitRates = pauses.map((_, part) => hitRate(record, part / pauses.length, (part + 1) / pauses.length));
+  const rssBytesMax = Math.max(...samples.map(({ rssBytes }) => rssBytes));
+  const measures = { verdicts, ...counts, samples: samples.length, hitRates, rssBytesMax, pauses };
+  return { rows: [], measures };
+}
+
 async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'quality') return quality(options);
+  if (what === 'disk') return disk(options);
+  if (what === 'soak') return soaked(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
   if (what === 'overhead') {
     const measures = await streamOverhead({ ...options, tokens: options.quick ? 64 : 256 });
@@ -116,6 +148,8 @@ const program = new Command('npm run bench --')
       'overhead',
       'liveness',
       'quality',
+      'disk',
+      'soak',
       'table',
     ]),
   )
@@ -129,6 +163,7 @@ const program = new Command('npm run bench --')
       .argParser(Number),
   )
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
+  .option('--minutes <count>', 'how long (soak)', Number, 10)
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')
   .action(async (what: string, options: Options) => {

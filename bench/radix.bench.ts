@@ -5,9 +5,8 @@
  * Measured prompts are 4,096 tokens long. Times are of single calls in one process, medians and 99th percentiles.
  */
 import { performance } from 'node:perf_hooks';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { type ChunkId, chunkId, RadixTree } from '#radix';
+import { settledBytes } from './settled.js';
 
 const CHUNK_TOKENS = 64;
 const PROMPT_TOKENS = 4096;
@@ -148,13 +147,4 @@ function time<T>(prepare: (sample: number) => T, run: (input: T) => unknown): Ti
   samples.sort();
   const at = (share: number): number => Math.round(samples[Math.floor(SAMPLES * share)]! * 10) / 10;
   return { medianUs: at(0.5), p99Us: at(0.99) };
-}
-
-/** Bytes in use after a full garbage collection, array buffers included. */
-function settledBytes(): number {
-  setFlagsFromString('--expose-gc');
-  const collect: unknown = runInNewContext('gc');
-  if (typeof collect === 'function') collect();
-  const { heapUsed, arrayBuffers } = process.memoryUsage();
-  return heapUsed + arrayBuffers;
 }
