@@ -5,6 +5,7 @@ import type { ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import { systemClock } from '../model/clock.js';
 import { importModel } from '../model/importer.js';
+import { outdated } from '../model/manifest.js';
 import { ModelRegistry, type RegisteredModel } from '../model/registry.js';
 import { DEFAULT_MODEL } from '../model/source/default-model.js';
 import { hubFromEnvironment } from '../model/source/hub.js';
@@ -66,7 +67,7 @@ export async function runRemove(name: string, options: ServeOptions, terminal: T
 
 /**
  * The model to serve, imported first where that is possible: the default model when it is missing, and any model
- * whose files are damaged or that was imported with other weights than asked for.
+ * whose files are damaged or outdated, or that was imported with other weights than asked for.
  *
  * @throws RadixkvError `model_not_found`, or what the download or the import throws.
  */
@@ -84,8 +85,9 @@ export async function ensureModel(
   }
   const problems = await registry.verify(model, 'sizes');
   const otherWeights = options.weights !== 'auto' && options.weights !== model.weights;
-  if (problems.length === 0 && !otherWeights) return model;
-  const why = problems[0] ?? `it is here with weights ${model.weights}, asked for is ${options.weights}`;
+  const problem = problems[0] ?? (await outdated(model.directory));
+  if (problem === undefined && !otherWeights) return model;
+  const why = problem ?? `it is here with weights ${model.weights}, asked for is ${options.weights}`;
   terminal.note(`importing ${name} again: ${why}`);
   return importInto(registry, { name, sourceText: model.source, replace: true }, options, terminal);
 }

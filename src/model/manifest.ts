@@ -9,7 +9,7 @@ import { RadixkvError } from '../errors.js';
 import { ARCHITECTURES } from './spec.js';
 
 /** Raised whenever files, graphs or the meaning of KV rows change; older imports are made anew. */
-export const MANIFEST_VERSION = 1;
+export const MANIFEST_VERSION = 2;
 
 const COUNT = z.int().positive();
 const SCALING = z.discriminatedUnion('type', [
@@ -58,7 +58,21 @@ export const MODEL_FILES = {
   manifest: 'manifest.json',
   prefill: 'prefill.onnx',
   decode: 'decode.onnx',
+  score: 'score.onnx',
+  probe: 'probe.onnx',
+  rotate: 'rotate.onnx',
 } as const;
+
+/**
+ * Why an import is of no use to this version of the program, `undefined` if it is; a manifest that can't be read is
+ * left to who reads it.
+ */
+export async function outdated(directory: string): Promise<string | undefined> {
+  const text = await readFile(join(directory, MODEL_FILES.manifest), 'utf8').catch(() => '');
+  const version = /"version":\s*(\d+)/.exec(text)?.[1];
+  if (version === undefined || Number(version) === MANIFEST_VERSION) return undefined;
+  return `its format is version ${version}, and now it is ${MANIFEST_VERSION}`;
+}
 
 /** @throws RadixkvError `corrupt_model` for a missing, malformed or outdated manifest; importing again helps. */
 export async function readManifest(directory: string): Promise<Manifest> {

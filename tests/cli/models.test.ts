@@ -22,7 +22,7 @@ interface Setup {
 }
 
 /** A registry with the model `tiny`, imported from a local file with the default weights. */
-async function setUp(t: TestContext): Promise<Setup> {
+async function setUp(t: TestContext, manifest = '{}'): Promise<Setup> {
   const dataDir = await mkdtemp(join(tmpdir(), 'radixkv-models-'));
   t.after(() => rm(dataDir, { recursive: true }));
   const source = join(dataDir, 'tiny.gguf');
@@ -34,7 +34,7 @@ async function setUp(t: TestContext): Promise<Setup> {
     clock: { now: () => 0, sleep: async () => assert.fail('waited') },
     importModel: async ({ directory, weights }) => {
       imports.push(weights);
-      await writeFile(join(directory, 'manifest.json'), '{}');
+      await writeFile(join(directory, 'manifest.json'), manifest);
     },
   });
   const terminal: Terminal = {
@@ -73,6 +73,13 @@ test('a damaged model is imported again from its source, and the user is told wh
   assert.deepEqual(s.imports, ['auto', 'auto']);
   assert.match(s.notes[0]!, /importing tiny again: manifest\.json has 18 bytes instead of 2/);
   assert.deepEqual(await s.registry.verify(model, 'checksums'), []);
+});
+
+test('a model that an earlier version imported is imported again', async (t) => {
+  const s = await setUp(t, '{"version": 1}');
+  await s.ensure();
+  assert.deepEqual(s.imports, ['auto', 'auto']);
+  assert.match(s.notes[0]!, /importing tiny again: its format is version 1, and now it is \d+/);
 });
 
 test('other weights than imported are imported; "auto" takes what is there', async (t) => {
