@@ -38,6 +38,24 @@ export class DeviceRun {
     }
   }
 
+  /** Copies any rows of another run, in the order given, to rows `[0, rows.length)`. */
+  gather(other: DeviceRun, rows: Int32Array): void {
+    for (const { row, at, count } of stretches(rows)) {
+      for (let section = 0; section < this.#layout.sections; section++) {
+        this.rows(section, at, at + count).set(other.rows(section, row, row + count));
+      }
+    }
+  }
+
+  /** Copies the rows of another run from its row `start` on to any rows, in the order given. */
+  scatter(other: DeviceRun, start: number, rows: Int32Array): void {
+    for (const { row, at, count } of stretches(rows)) {
+      for (let section = 0; section < this.#layout.sections; section++) {
+        this.rows(section, row, row + count).set(other.rows(section, start + at, start + at + count));
+      }
+    }
+  }
+
   /** Chunk bytes → rows `[start, start + rows)`. */
   load(chunk: Uint8Array, start: number, rows: number): void {
     const { chunkTokens, rowBytes } = this.#layout;
@@ -66,5 +84,14 @@ export class DeviceRun {
       const at = section * sectionBytes;
       this.rows(section, start, start + rows).set(fresh.subarray(at, at + rows * rowBytes));
     }
+  }
+}
+
+/** Rows that follow each other, as one: `rows[at + i] === row + i` for `i < count`. */
+function* stretches(rows: Int32Array): Generator<{ row: number; at: number; count: number }> {
+  for (let at = 0, end = 1; end <= rows.length; end++) {
+    if (rows[end] === rows[end - 1]! + 1) continue;
+    yield { row: rows[at]!, at, count: end - at };
+    at = end;
   }
 }

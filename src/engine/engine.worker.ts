@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createChecksum, slotBytes } from '#storage';
 import { messageOf } from '../errno.js';
 import { readManifest } from '../model/manifest.js';
+import { BlendRunner } from './blend-runner.js';
 import { DeviceRun } from './device-run.js';
 import { GraphRunner } from './graph-runner.js';
 import type {
@@ -45,6 +46,7 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
   const checksum = await createChecksum();
   const manifest = await readManifest(directory);
   const runner = await GraphRunner.create({ directory, manifest, layout, threads });
+  const blendRunner = new BlendRunner({ directory, manifest, layout, threads });
   const runs = new Map<RunId, DeviceRun>();
   const samplers = new Map<SamplerId, Sampler>();
   const slot = (number: number): Uint8Array => {
@@ -92,6 +94,23 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
       const logits = await runner.prefill(get(runs, run), start, tokens);
       return { sampled: wanted.map((id) => get(samplers, id).sample(logits)) };
     },
+    gather({ from, to, rows }) {
+      get(runs, to).gather(get(runs, from), rows);
+    },
+    scatter({ from, to, start, rows }) {
+      get(runs, to).scatter(get(runs, from), start, rows);
+    },
+    async rotate({ run, spans }) {
+      await blendRunner.rotate(get(runs, run), spans);
+    },
+    async prefillScattered({ run, tokens, positions, keys, samplers: wanted }) {
+      const logits = await runner.prefillScattered(get(runs, run), { tokens, positions, keys });
+      return { sampled: wanted.map((id) => get(samplers, id).sample(logits)) };
+    },
+    async score({ run, start, tokens, positions }) {
+      return { attention: await blendRunner.score(get(runs, run), start, { tokens, positions }) };
+    },
+    probe: ({ run, start, tokens }) => blendRunner.probe(get(runs, run), start, tokens),
     async decode({ run, position, token, sampler }) {
       const logits = await runner.decode(get(runs, run), position, token);
       return { sampled: get(samplers, sampler).sample(logits) };

@@ -8,20 +8,19 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { positionMask } from '#blend';
 import type { KvLayout } from '#storage';
 import { NAMES } from '../model/graphs/trunk.js';
 import { type Manifest, MODEL_FILES } from '../model/manifest.js';
 import type { DeviceRun } from './device-run.js';
+import { consecutive, evenRows, type Feeds, pastFeeds, tokenFeeds } from './feeds.js';
 import { RotationTable } from './rotation-table.js';
-
-type Feeds = Record<string, Tensor>;
 
 export class GraphRunner {
   readonly #prefill: InferenceSession;
   readonly #decode: InferenceSession;
   readonly #layout: KvLayout;
   readonly #rotation: RotationTable;
-  readonly #pastNames: readonly string[];
 
   private constructor(
     sessions: { readonly prefill: InferenceSession; readonly decode: InferenceSession },
@@ -32,9 +31,6 @@ export class GraphRunner {
     this.#decode = sessions.decode;
     this.#layout = layout;
     this.#rotation = new RotationTable(manifest.spec.rope, manifest.spec.headDim);
-    this.#pastNames = Array.from({ length: layout.sections }, (_, section) =>
-      NAMES.past(section % 2 === 0 ? 'k' : 'v', section >> 1),
-    );
   }
 
   /** Loads the graphs in `directory`. */
@@ -64,54 +60,71 @@ export class GraphRunner {
    *
    * @returns logits of the last row, `[vocab]`.
    */
-  async prefill(run: DeviceRun, start: number, tokens: Int32Array): Promise<Float32Array> {
-    const rows = tokens.length;
-    assert(rows > 0, 'a tile is not empty');
-    const padded = rows + (rows % 2);
-    const ids = new BigInt64Array(padded);
-    for (let i = 0; i < rows; i++) ids[i] = BigInt(tokens[i]!);
-    const total = start + padded;
-    const feeds: Feeds = {
-      ...this.#feeds(run, start, ids),
-      [NAMES.logitRow]: new Tensor('int64', BigInt64Array.of(BigInt(rows - 1)), [1]),
-      [NAMES.lastPosition]: new Tensor('int32', Int32Array.of(total - 1), [1]),
-      [NAMES.totalTokens]: new Tensor('int32', Int32Array.of(total), [1]),
-    };
-    return this.#finish(await this.#prefill.run(feeds), run, start, rows);
+  prefill(run: DeviceRun, start: number, tokens: Int32Array): Promise<Float32Array> {
+    const rows = evenRows(tokens, consecutive(start, tokens.length));
+    return this.#tile(run, { start, kept: tokens.length, ...rows });
+  }
+
+  /**
+   * Computes rows of any positions behind the past of a run, and appends them there (blend/plan.ts). A row attends
+   * by position.
+   *
+   * @param rows.positions `[tokens]`, ascending
+   * @param rows.keys `[past + tokens]` positions of the run's rows and, after them, of the new ones
+   * @returns logits of the last row, `[vocab]`.
+   */
+  prefillScattered(
+    run: DeviceRun,
+    rows: { readonly tokens: Int32Array; readonly positions: Int32Array; readonly keys: Int32Array },
+  ): Promise<Float32Array> {
+    const kept = rows.tokens.length;
+    const start = rows.keys.length - kept;
+    const { tokens, positions } = evenRows(rows.tokens, rows.positions);
+    const keys = Int32Array.from([...rows.keys, ...positions.subarray(kept)]);
+    return this.#tile(run, { start, kept, tokens, positions, mask: positionMask(positions, keys) });
   }
 
   /** Computes row `position` of a run whose earlier rows (at least one) are there; returns its logits, `[vocab]`. */
   async decode(run: DeviceRun, position: number, token: number): Promise<Float32Array> {
     assert(position > 0, 'a sequence begins with a prefill');
-    const feeds = this.#feeds(run, position, BigInt64Array.of(BigInt(token)));
+    const feeds = this.#feeds(run, position, Int32Array.of(token), Int32Array.of(position));
     return this.#finish(await this.#decode.run(feeds), run, position, 1);
   }
 
-  #feeds(run: DeviceRun, start: number, tokens: BigInt64Array): Feeds {
-    const rows = tokens.length;
-    const { cos, sin } = this.#rotation.rows(start, start + rows);
-    const half = cos.length / rows;
+  /** Rows behind `[0, start)`, of which the first `kept` are appended. */
+  async #tile(
+    run: DeviceRun,
+    tile: {
+      readonly start: number;
+      readonly kept: number;
+      readonly tokens: Int32Array;
+      readonly positions: Int32Array;
+      readonly mask?: Float32Array;
+    },
+  ): Promise<Float32Array> {
+    const { start, kept, tokens, positions, mask } = tile;
+    assert(kept > 0, 'a tile is not empty');
+    const total = start + tokens.length;
     const feeds: Feeds = {
-      [NAMES.tokens]: new Tensor('int64', tokens, [rows]),
-      [NAMES.cos]: new Tensor('float32', cos, [rows, half]),
-      [NAMES.sin]: new Tensor('float32', sin, [rows, half]),
-      [NAMES.rotationRows]: new Tensor(
-        'int64',
-        BigInt64Array.from({ length: rows }, (_, i) => BigInt(i)),
-        [1, rows],
-      ),
+      ...this.#feeds(run, start, tokens, positions),
+      [NAMES.logitRow]: new Tensor('int64', BigInt64Array.of(BigInt(kept - 1)), [1]),
+      [NAMES.lastPosition]: new Tensor('int32', Int32Array.of(total - 1), [1]),
+      [NAMES.totalTokens]: new Tensor('int32', Int32Array.of(total), [1]),
+      [NAMES.isScattered]: new Tensor('bool', [mask !== undefined], []),
+      [NAMES.mask]:
+        mask === undefined
+          ? new Tensor('float32', new Float32Array(1), [1, 1, 1, 1])
+          : new Tensor('float32', mask, [1, 1, tokens.length, total]),
     };
-    const { kvHeads, headDim, dtype } = this.#layout;
-    const dims = [start, kvHeads, headDim];
-    const elements = start * kvHeads * headDim;
-    for (const [section, name] of this.#pastNames.entries()) {
-      const offset = run.offset(section, 0);
-      feeds[name] =
-        dtype === 'float16'
-          ? new Tensor('float16', new Uint16Array(run.buffer, offset, elements), dims)
-          : new Tensor('float32', new Float32Array(run.buffer, offset, elements), dims);
-    }
-    return feeds;
+    return this.#finish(await this.#prefill.run(feeds), run, start, kept);
+  }
+
+  #feeds(run: DeviceRun, start: number, tokens: Int32Array, positions: Int32Array): Feeds {
+    const { layers } = this.#layout;
+    return {
+      ...tokenFeeds(tokens, positions, this.#rotation),
+      ...pastFeeds(run, this.#layout, { rows: start, layers }),
+    };
   }
 
   #finish(

@@ -5,8 +5,10 @@
  * row ranges, never KV bytes. A *run* is the device memory of one sequence: K and V rows `[0, capacity)` of all
  * layers. A *sampler* is the drawing state of one choice.
  */
+import type { ReusedSpan } from '#blend';
 import type { KvLayout, Slab } from '#storage';
 import type { SamplingParams } from '../serving/completion.js';
+import type { Deviations } from './blend-runner.js';
 import type { SampledToken } from './sampler.js';
 
 export type RunId = number;
@@ -58,6 +60,44 @@ export type EngineRequest =
       readonly tokens: Int32Array;
       readonly samplers: readonly SamplerId[];
     }
+  /** Copies rows `rows` of another run, in this order, to the rows `[0, rows.length)`. */
+  | { readonly op: 'gather'; readonly from: RunId; readonly to: RunId; readonly rows: Int32Array }
+  /** Copies the rows of another run from `start` on to the rows `rows`, in this order. */
+  | {
+      readonly op: 'scatter';
+      readonly from: RunId;
+      readonly to: RunId;
+      readonly start: number;
+      readonly rows: Int32Array;
+    }
+  /** Moves the keys of reused spans from the positions they were stored for to those of their rows. */
+  | {
+      readonly op: 'rotate';
+      readonly run: RunId;
+      readonly spans: readonly Omit<ReusedSpan, 'segmentStart'>[];
+    }
+  /**
+   * Computes rows at any positions behind the `keys.length - tokens.length` rows of a run that was gathered, appends
+   * them, and draws one token from the last row's logits a sampler. `keys`: positions of all these rows.
+   */
+  | {
+      readonly op: 'prefillScattered';
+      readonly run: RunId;
+      readonly tokens: Int32Array;
+      readonly positions: Int32Array;
+      readonly keys: Int32Array;
+      readonly samplers: readonly SamplerId[];
+    }
+  /** Measures what attention tokens at `positions` give to the rows `[0, start)`, all of which they see. */
+  | {
+      readonly op: 'score';
+      readonly run: RunId;
+      readonly start: number;
+      readonly tokens: Int32Array;
+      readonly positions: Int32Array;
+    }
+  /** Measures how far rows `[start, start + tokens.length)` of the second layer are from fresh ones. */
+  | { readonly op: 'probe'; readonly run: RunId; readonly start: number; readonly tokens: Int32Array }
   /** Computes row `position` and draws the next token. */
   | {
       readonly op: 'decode';
@@ -78,6 +118,13 @@ export interface EngineResults {
   load: { readonly loaded: number };
   seal: { readonly checksums: readonly bigint[] };
   prefill: { readonly sampled: readonly SampledToken[] };
+  gather: undefined;
+  scatter: undefined;
+  rotate: undefined;
+  prefillScattered: { readonly sampled: readonly SampledToken[] };
+  /** `[start]`, summed over rows, heads and layers. */
+  score: { readonly attention: Float32Array };
+  probe: Deviations;
   decode: { readonly sampled: SampledToken };
 }
 

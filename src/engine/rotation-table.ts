@@ -6,6 +6,12 @@ import { type RopeSpec, ropeFrequencies } from '#blend';
 
 const GROWTH_POSITIONS = 1024;
 
+/** `[rows, headDim / 2]` each. */
+export interface RotationRows {
+  readonly cos: Float32Array;
+  readonly sin: Float32Array;
+}
+
 export class RotationTable {
   readonly #frequencies: Float64Array;
   #cos = new Float32Array(0);
@@ -16,14 +22,24 @@ export class RotationTable {
     this.#frequencies = ropeFrequencies(rope, headDim);
   }
 
-  /** Views of the positions `[start, end)`, good until the next call. */
-  rows(start: number, end: number): { readonly cos: Float32Array; readonly sin: Float32Array } {
+  /** Rows of ascending positions, copied. */
+  at(positions: Int32Array): RotationRows {
+    const end = (positions.at(-1) ?? -1) + 1;
     if (end > this.#positions) this.#grow(Math.ceil(end / GROWTH_POSITIONS) * GROWTH_POSITIONS);
     const half = this.#frequencies.length;
-    return {
-      cos: this.#cos.subarray(start * half, end * half),
-      sin: this.#sin.subarray(start * half, end * half),
-    };
+    const cos = new Float32Array(positions.length * half);
+    const sin = new Float32Array(positions.length * half);
+    for (const [row, position] of positions.entries()) {
+      cos.set(this.#cos.subarray(position * half, (position + 1) * half), row * half);
+      sin.set(this.#sin.subarray(position * half, (position + 1) * half), row * half);
+    }
+    return { cos, sin };
+  }
+
+  /** The rotation by a number of positions, one row; it may be negative. */
+  by(shift: number): RotationRows {
+    const angles = this.#frequencies.map((frequency) => shift * frequency);
+    return { cos: Float32Array.from(angles, Math.cos), sin: Float32Array.from(angles, Math.sin) };
   }
 
   #grow(positions: number): void {

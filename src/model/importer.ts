@@ -1,5 +1,5 @@
 /**
- * The import: a model file in, a directory with two ONNX graphs, their weights, the tokenizer and a manifest out.
+ * The import: a model file in, a directory with ONNX graphs, their weights, the tokenizer and a manifest out.
  */
 import { createHash } from 'node:crypto';
 import { copyFile, stat, writeFile } from 'node:fs/promises';
@@ -11,6 +11,9 @@ import { fingerprintSource } from './fingerprint.js';
 import { readGgufMetadata } from './gguf/tokenizer_metadata.js';
 import { decodeGraph } from './graphs/decode.js';
 import { prefillGraph } from './graphs/prefill.js';
+import { probeGraph } from './graphs/probe.js';
+import { rotateGraph } from './graphs/rotate.js';
+import { scoreGraph } from './graphs/score.js';
 import { type TrunkOptions, WEIGHTS_FILE } from './graphs/trunk.js';
 import { storeWeights } from './graphs/weights.js';
 import { MANIFEST_VERSION, type Manifest, MODEL_FILES } from './manifest.js';
@@ -70,10 +73,16 @@ export async function importModel(options: ImportOptions): Promise<void> {
   }
 }
 
-/** @returns The bytes of both graphs. */
+/** @returns The bytes of the graphs that K and V depend on; the others only choose or move rows. */
 async function writeGraphs(directory: string, options: TrunkOptions): Promise<Uint8Array[]> {
   const graphs = { [MODEL_FILES.prefill]: prefillGraph(options), [MODEL_FILES.decode]: decodeGraph(options) };
-  for (const [name, bytes] of Object.entries(graphs)) await writeFile(join(directory, name), bytes);
+  const others = {
+    [MODEL_FILES.score]: scoreGraph(options),
+    [MODEL_FILES.probe]: probeGraph(options),
+    [MODEL_FILES.rotate]: rotateGraph(options),
+  };
+  const files = Object.entries({ ...graphs, ...others });
+  for (const [name, bytes] of files) await writeFile(join(directory, name), bytes);
   return Object.values(graphs);
 }
 

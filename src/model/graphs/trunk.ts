@@ -1,5 +1,5 @@
 /**
- * What both graphs share: embedding, norms, products with the weights, the gated feed-forward layer, rotation, head.
+ * What the graphs of a model share: embedding, norms, products with the weights, the gated feed-forward layer, rotation, head.
  *
  * The residual stream is `[R, hidden]` float32. Products with block weights run with int8 activations
  * (`accuracy_level` 4): four times as fast as float32 activations on AVX2, at KL 3e-3 to the float32 weights.
@@ -22,8 +22,15 @@ export const NAMES = {
   sin: 'sin',
   /** 0 … R−1, int64 `[1, R]`: which row of `cos` and `sin` a token uses. */
   rotationRows: 'rotation_rows',
-  /** Prefill only. The row whose logits are wanted, int64 `[1]`; total length − 1 and total length, int32 `[1]`. */
+  /**
+   * Prefill only. Whether the rows are scattered, bool scalar; then, added to the scores, float32 `[1, 1, R, P + R]`,
+   * else not read.
+   */
+  isScattered: 'is_scattered',
+  mask: 'mask',
+  /** Prefill only. The row whose logits are wanted, int64 `[1]`. */
   logitRow: 'logit_row',
+  /** Total length − 1 and total length, int32 `[1]`. */
   lastPosition: 'last_position',
   totalTokens: 'total_tokens',
   /** float32 `[1, vocab]`. */
@@ -41,6 +48,23 @@ export interface TrunkOptions {
   readonly kvType: 'float16' | 'float32';
 }
 
+/** Declares the rotation of each of `rows` rows. */
+export function rotationInputs(g: GraphBuilder, { headDim }: ModelSpec, rows: number | string): void {
+  g.input(NAMES.cos, 'float32', [rows, headDim / 2]);
+  g.input(NAMES.sin, 'float32', [rows, headDim / 2]);
+  g.input(NAMES.rotationRows, 'int64', [1, rows]);
+}
+
+/** Queries `[1, R, heads × headDim]`; keys and values `[R, kvHeads, headDim]` of the KV type. */
+export interface LayerRows {
+  readonly q: string;
+  readonly k: string;
+  readonly v: string;
+}
+
+/** Turns the rows of a layer into what they attended to, `[R, heads × headDim]`. */
+type Attend = (rows: LayerRows, layer: number) => string;
+
 export class Trunk {
   readonly g: GraphBuilder;
   readonly spec: ModelSpec;
@@ -56,14 +80,11 @@ export class Trunk {
     this.#weights = options.weights;
   }
 
-  /** Declares the inputs of both graphs for `rows` tokens. */
-  inputs(rows: number | string): void {
-    const half = this.spec.headDim / 2;
+  /** Declares the inputs for `rows` tokens, and the past of the first `layers` layers. */
+  inputs(rows: number | string, layers = this.spec.layers): void {
     this.g.input(NAMES.tokens, 'int64', [rows]);
-    this.g.input(NAMES.cos, 'float32', [rows, half]);
-    this.g.input(NAMES.sin, 'float32', [rows, half]);
-    this.g.input(NAMES.rotationRows, 'int64', [1, rows]);
-    for (let layer = 0; layer < this.spec.layers; layer++) {
+    rotationInputs(this.g, this.spec, rows);
+    for (let layer = 0; layer < layers; layer++) {
       for (const of of ['k', 'v'] as const) {
         this.g.input(NAMES.past(of, layer), this.kvType, ['P', this.spec.kvHeads, this.spec.headDim]);
       }
@@ -130,10 +151,10 @@ export class Trunk {
   }
 
   /**
-   * Query, key and value rows of a layer from its normed input: queries and keys rotated. `q` is `[1, R, heads ×
-   * headDim]`; `k` and `v` are `[R, kvHeads, headDim]` of the KV type, and part of the output `fresh`.
+   * Query, key and value rows of a layer from its normed input: queries and keys rotated. Keys and values are part of
+   * the output `fresh`.
    */
-  queryKeyValue(x: string, layer: number): { readonly q: string; readonly k: string; readonly v: string } {
+  queryKeyValue(x: string, layer: number): LayerRows {
     const { g, spec } = this;
     const qWidth = spec.heads * spec.headDim;
     const kvWidth = spec.kvHeads * spec.headDim;
@@ -200,29 +221,30 @@ export class Trunk {
   }
 
   /**
-   * All layers and the head. `attend` turns the query, key and value rows of a layer into `[R, heads × headDim]`;
-   * `lastRow` picks the one row of the stream whose logits are wanted.
+   * All layers and the head. `lastRow` picks the one row of the stream whose logits are wanted.
    */
-  build(
-    attend: (rows: { readonly q: string; readonly k: string; readonly v: string }, layer: number) => string,
-    lastRow: (h: string) => string,
-  ): void {
-    let h = this.embed();
-    let x = this.norm(h, 'blk.0.attn_norm.weight');
-    for (let layer = 0; layer < this.spec.layers; layer++) {
-      const attended = attend(this.queryKeyValue(x, layer), layer);
-      const output = this.product(attended, `blk.${layer}.attnOutput`);
-      const middle = this.addAndNorm(h, output, `blk.${layer}.ffn_norm.weight`);
-      const fed = this.feedForward(middle.x, layer);
-      if (layer < this.spec.layers - 1) {
-        ({ h, x } = this.addAndNorm(middle.h, fed, `blk.${layer + 1}.attn_norm.weight`));
-      } else h = this.g.op('Add', [middle.h, fed]);
-    }
-    const normed = this.norm(lastRow(h), 'output_norm.weight');
+  build(attend: Attend, lastRow: (h: string) => string): void {
+    const normed = this.norm(lastRow(this.layers(attend)), 'output_norm.weight');
     this.#head(normed);
     this.g.output(NAMES.logits, 'float32', [1, this.spec.vocab]);
     this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
     this.g.output(NAMES.fresh, this.kvType, ['2LR', this.spec.kvHeads, this.spec.headDim]);
+  }
+
+  /** Embedding and the first `count` layers: the stream behind them. What no output needs is not computed. */
+  layers(attend: Attend, count = this.spec.layers): string {
+    let h = this.embed();
+    let x = this.norm(h, 'blk.0.attn_norm.weight');
+    for (let layer = 0; layer < count; layer++) {
+      const attended = attend(this.queryKeyValue(x, layer), layer);
+      const output = this.product(attended, `blk.${layer}.attnOutput`);
+      const middle = this.addAndNorm(h, output, `blk.${layer}.ffn_norm.weight`);
+      const fed = this.feedForward(middle.x, layer);
+      if (layer < count - 1) {
+        ({ h, x } = this.addAndNorm(middle.h, fed, `blk.${layer + 1}.attn_norm.weight`));
+      } else h = this.g.op('Add', [middle.h, fed]);
+    }
+    return h;
   }
 
   #head(x: string): void {

@@ -6,6 +6,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType,
   AttributeProtoSchema,
+  type GraphProto,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
@@ -35,6 +36,7 @@ export const ELEMENT = {
   uint8: TensorProto_DataType.UINT8,
   int32: TensorProto_DataType.INT32,
   int64: TensorProto_DataType.INT64,
+  bool: TensorProto_DataType.BOOL,
 } as const;
 export type Element = keyof typeof ELEMENT;
 
@@ -48,7 +50,7 @@ export interface ExternalTensor {
 }
 
 /** A float is a number with `f`; a bare number is an integer attribute. */
-export type Attribute = number | { readonly f: number } | readonly number[];
+export type Attribute = number | { readonly f: number } | readonly number[] | { readonly graph: GraphProto };
 
 /** Symbolic dimensions are names. */
 type Dims = readonly (number | string)[];
@@ -58,7 +60,13 @@ export class GraphBuilder {
   readonly #initializers = new Map<string, TensorProto>();
   readonly #inputs: ValueInfoProto[] = [];
   readonly #outputs: ValueInfoProto[] = [];
+  readonly #prefix: string;
   #names = 0;
+
+  /** @param prefix of the names it makes: a branch must not shadow what is around it. */
+  constructor(prefix = '') {
+    this.#prefix = prefix;
+  }
 
   input(name: string, element: Element, dims: Dims): string {
     this.#inputs.push(valueInfo(name, element, dims));
@@ -95,6 +103,27 @@ export class GraphBuilder {
   ): string[] {
     const outputs = wanted.map((isWanted) => (isWanted ? this.#fresh(type) : ''));
     return this.#node(domain, type, inputs, outputs, attributes);
+  }
+
+  /**
+   * A value that one of two branches makes, only the one that is taken. Both may read the values of this graph.
+   *
+   * @param condition bool scalar
+   * @param branches nodes added to the builder they are given; the name of the result is returned
+   */
+  either(
+    condition: string,
+    branches: Readonly<Record<'yes' | 'no', (branch: GraphBuilder) => string>>,
+    result: { readonly element: Element; readonly dims: Dims },
+  ): string {
+    const name = this.#fresh('If');
+    const graphOf = (which: 'yes' | 'no') => {
+      const branch = new GraphBuilder(`${name}_${which}_`);
+      branch.output(branches[which](branch), result.element, result.dims);
+      return { graph: branch.#toGraph(`${name}_${which}`) };
+    };
+    const attributes = { then_branch: graphOf('yes'), else_branch: graphOf('no') };
+    return this.#node('', 'If', [condition], [name], attributes)[0]!;
   }
 
   /** A constant int64 vector, shared by equal ones. */
@@ -140,19 +169,23 @@ export class GraphBuilder {
       irVersion: IR_VERSION,
       producerName: 'radixkv',
       opsetImport: [opset('', OPSET), opset(MICROSOFT, 1)],
-      graph: create(GraphProtoSchema, {
-        name,
-        node: this.#nodes,
-        initializer: [...this.#initializers.values()],
-        input: this.#inputs,
-        output: this.#outputs,
-      }),
+      graph: this.#toGraph(name),
     });
     return toBinary(ModelProtoSchema, model);
   }
 
+  #toGraph(name: string): GraphProto {
+    return create(GraphProtoSchema, {
+      name,
+      node: this.#nodes,
+      initializer: [...this.#initializers.values()],
+      input: this.#inputs,
+      output: this.#outputs,
+    });
+  }
+
   #fresh(type: string): string {
-    return `${type}_${this.#names++}`;
+    return `${this.#prefix}${type}_${this.#names++}`;
   }
 
   #node(
@@ -178,6 +211,9 @@ function attributeProto(name: string, value: Attribute) {
   }
   if ('f' in value) {
     return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.FLOAT, f: value.f });
+  }
+  if ('graph' in value) {
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.GRAPH, g: value.graph });
   }
   return create(AttributeProtoSchema, {
     name,

@@ -1,0 +1,180 @@
+/**
+ * A model on which prompts are blended step by step, without the engine's worker: what the benchmark times, and what
+ * the engine's tests hold against full prefill. Runs are as long as their prompt, and some rows for an answer.
+ */
+import {
+  type CachedSegment,
+  layoutSegments,
+  type Measurement,
+  planBlend,
+  reusedTokens,
+  type SegmentLayout,
+  type Selector,
+} from '#blend';
+import { type KvLayout, kvLayout } from '#storage';
+import { BlendRunner } from '../src/engine/blend-runner.js';
+import { DeviceRun } from '../src/engine/device-run.js';
+import { consecutive } from '../src/engine/feeds.js';
+import { GraphRunner } from '../src/engine/graph-runner.js';
+import { type Manifest, readManifest } from '../src/model/manifest.js';
+
+/** A segment, and the run it was prefilled in alone. */
+export interface StoredSegment extends CachedSegment {
+  readonly run: DeviceRun;
+}
+
+export interface Prompt {
+  readonly tokens: Int32Array;
+  readonly segments: readonly StoredSegment[];
+  /** Rows known exactly, of `run`; the default is none. */
+  readonly prefix?: { readonly tokens: number; readonly run: DeviceRun };
+}
+
+export interface BlendSessionOptions {
+  readonly directory: string;
+  readonly threads: number;
+  /** Most rows computed at once. */
+  readonly tileRows?: number;
+}
+
+export class BlendSession {
+  readonly runner: GraphRunner;
+  readonly blender: BlendRunner;
+  readonly layout: KvLayout;
+  readonly manifest: Manifest;
+  readonly #tileRows: number;
+
+  private constructor(
+    parts: { runner: GraphRunner; blender: BlendRunner; layout: KvLayout; manifest: Manifest },
+    tileRows: number,
+  ) {
+    this.runner = parts.runner;
+    this.blender = parts.blender;
+    this.layout = parts.layout;
+    this.manifest = parts.manifest;
+    this.#tileRows = tileRows;
+  }
+
+  static async open({ directory, threads, tileRows = 512 }: BlendSessionOptions): Promise<BlendSession> {
+    const manifest = await readManifest(directory);
+    const { layers, kvHeads, headDim } = manifest.spec;
+    const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens: 64, dtype: manifest.kvType });
+    const options = { directory, manifest, layout, threads };
+    const runner = await GraphRunner.create(options);
+    return new BlendSession({ runner, blender: new BlendRunner(options), layout, manifest }, tileRows);
+  }
+
+  createRun(tokens: number): DeviceRun {
+    return new DeviceRun(this.layout, tokens, new ArrayBuffer(tokens * this.layout.tokenBytes));
+  }
+
+  /** Prefills `tokens` from row `start` on. @returns Logits of the last row. */
+  async prefill(run: DeviceRun, tokens: Int32Array, start = 0): Promise<Float32Array> {
+    let logits: Float32Array = new Float32Array();
+    for (let from = start; from < tokens.length; from += this.#tileRows) {
+      logits = await this.runner.prefill(run, from, tokens.subarray(from, from + this.#tileRows));
+    }
+    return logits;
+  }
+
+  layoutOf({ tokens, segments, prefix }: Prompt): SegmentLayout {
+    return layoutSegments({ promptTokens: tokens.length, prefixTokens: prefix?.tokens ?? 0, segments });
+  }
+
+  /** Copies prefix and segments to their places in `run`; keys are still those of the stored positions. */
+  place(run: DeviceRun, { segments, prefix }: Prompt, layout: SegmentLayout): void {
+    if (prefix !== undefined) run.copyFrom(prefix.run, prefix.tokens);
+    const [first] = segments;
+    if (first !== undefined && layout.prefixTokens > (prefix?.tokens ?? 0)) {
+      run.copyFrom(first.run, layout.prefixTokens);
+    }
+    for (const { start, end, segmentStart } of layout.reused) {
+      const segment = segments.find((stored) => stored.start === segmentStart)!;
+      const rows = this.createRun(end - start);
+      rows.gather(segment.run, consecutive(start - segmentStart, end - start));
+      run.scatter(rows, 0, consecutive(start, end - start));
+    }
+  }
+
+  /** Runs a selector on the rows of a run whose keys are moved already. @returns Positions, ascending. */
+  async select(
+    run: DeviceRun,
+    { tokens }: Prompt,
+    layout: SegmentLayout,
+    choice: { readonly selector: Selector; readonly ratio: number },
+  ): Promise<Int32Array> {
+    const selection = choice.selector(reusedTokens(layout), choice.ratio);
+    let step = selection.next();
+    while (step.done !== true) step = selection.next(await this.#measure(step.value, run, tokens, layout));
+    return step.value;
+  }
+
+  /** Computes chosen and new tokens, and puts their rows in place. @returns Logits of the last row. */
+  async recompute(
+    run: DeviceRun,
+    { tokens }: Prompt,
+    layout: SegmentLayout,
+    chosen: Int32Array,
+  ): Promise<Float32Array> {
+    const plan = planBlend(layout, chosen, { tileRows: this.#tileRows });
+    const gathered = this.createRun(tokens.length);
+    gathered.gather(run, plan.past);
+    let logits: Float32Array = new Float32Array();
+    for (const { rows, keys } of plan.tiles) {
+      const rowTokens = rows.map((position) => tokens[position]!);
+      logits = await this.runner.prefillScattered(gathered, { tokens: rowTokens, positions: rows, keys });
+    }
+    run.scatter(gathered, plan.past.length, plan.rows);
+    return logits;
+  }
+
+  async #measure(
+    measurement: Measurement,
+    run: DeviceRun,
+    tokens: Int32Array,
+    layout: SegmentLayout,
+  ): Promise<Float32Array> {
+    const byPosition =
+      measurement.kind === 'attention'
+        ? await this.#attention(run, tokens, layout)
+        : await this.#deviations(run, tokens, layout, measurement);
+    return Float32Array.from(measurement.positions, (position) => byPosition[position]!);
+  }
+
+  /** Mass that the last new span gives to each token before it, by position. */
+  async #attention(run: DeviceRun, tokens: Int32Array, layout: SegmentLayout): Promise<Float32Array> {
+    const question = layout.newSpans.at(-1)!;
+    const known = Int32Array.from([
+      ...consecutive(0, layout.prefixTokens),
+      ...reusedTokens(layout).positions,
+    ]);
+    const isWhole = known.length === question.start;
+    const rows = isWhole ? run : this.createRun(known.length);
+    if (!isWhole) rows.gather(run, known);
+    const mass = await this.blender.score(rows, known.length, {
+      tokens: tokens.subarray(question.start, question.end),
+      positions: consecutive(question.start, question.end - question.start),
+    });
+    const byPosition = new Float32Array(tokens.length);
+    for (const [i, position] of known.entries()) byPosition[position] = mass[i]!;
+    return byPosition;
+  }
+
+  async #deviations(
+    run: DeviceRun,
+    tokens: Int32Array,
+    layout: SegmentLayout,
+    { of, relative, layer }: Extract<Measurement, { kind: 'deviation' }>,
+  ): Promise<Float32Array> {
+    if (layer !== 1) throw new Error(`no graph compares layer ${layer}`);
+    const end = layout.reused.at(-1)!.end;
+    const byPosition = new Float32Array(tokens.length);
+    for (let start = layout.prefixTokens; start < end; start += this.#tileRows) {
+      const tile = tokens.subarray(start, Math.min(end, start + this.#tileRows));
+      const { k, v, freshK, freshV } = await this.blender.probe(run, start, tile);
+      const [distance, norm] = of === 'K' ? [k, freshK] : [v, freshV];
+      byPosition.set(relative ? distance.map((value, i) => value / norm[i]!) : distance, start);
+    }
+    return byPosition;
+  }
+}
