@@ -14,14 +14,14 @@
  * Equal keys mean equal KV, since the parent's key covers all tokens before. Assumes a little-endian machine.
  */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 declare const brand: unique symbol;
 
 /** 64 lowercase hex digits. */
 export type ChunkKey = string & { readonly [brand]: 'ChunkKey' };
 
-const VERSION = Buffer.from('radixkv-chunk-1');
+const VERSION = 'radixkv-chunk-1';
 
 /** The key of the chunk that holds `tokens` after the chunk `parent` (undefined: from position 0). */
 export function chunkKey(chunk: {
@@ -30,21 +30,19 @@ export function chunkKey(chunk: {
   readonly parent: ChunkKey | undefined;
   readonly tokens: Int32Array;
 }): ChunkKey {
-  const { tokens } = chunk;
-  const fields = [
-    VERSION,
-    Buffer.from(chunk.fingerprint),
-    Buffer.from(chunk.salt),
-    Buffer.from(chunk.parent ?? ''),
-    new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength),
-  ];
-  const hash = createHash('sha256');
-  for (const field of fields) {
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(field.byteLength);
-    hash.update(length).update(field);
+  const { fingerprint, salt, parent = '', tokens } = chunk;
+  const texts = [VERSION, fingerprint, salt, parent];
+  const textBytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  const bytes = Buffer.allocUnsafe(4 * 5 + textBytes + tokens.byteLength);
+  let at = 0;
+  for (const text of texts) {
+    const length = bytes.write(text, at + 4);
+    bytes.writeUInt32LE(length, at);
+    at += 4 + length;
   }
-  return chunkKeyOf(hash.digest('hex'));
+  bytes.writeUInt32LE(tokens.byteLength, at);
+  bytes.set(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength), at + 4);
+  return chunkKeyOf(hash('sha256', bytes));
 }
 
 /** Asserts 64 lowercase hex digits. */

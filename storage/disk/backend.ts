@@ -67,9 +67,16 @@ export interface DiskBackend {
   close(): Promise<void>;
 }
 
-/** Opens a directory. @throws DiskError */
-export type OpenBackend = (options: {
+export interface BackendListener {
+  readonly onLost: (error: Error) => void;
+  /** The disk refused something that nobody waits for; the next start mends it. */
+  readonly onTrouble: () => void;
+}
+
+export interface OpenOptions extends BackendListener {
   /** Don't trust the catalogue: it broke in use. */
   readonly isCatalogueLost: boolean;
-  readonly onLost: (error: Error) => void;
-}) => Promise<DiskBackend>;
+}
+
+/** Opens a directory. @throws DiskError */
+export type OpenBackend = (options: OpenOptions) => Promise<DiskBackend>;

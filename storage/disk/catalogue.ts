@@ -54,7 +54,7 @@ export interface UsageOf {
   readonly usage: ChunkUsage;
 }
 
-/** As SQLite gives it; keys as upper-case hex, which is read several times faster than a blob. */
+/** As SQLite gives it, if nothing changed its types; keys as hex, which is read several times faster than a blob. */
 type SqlRow = readonly [
   ...[id: number, key: string, parent: string, namespace: string, tokens: Buffer, owner: number],
   ...[fileBytes: number, codec: number, exact: number, createdMs: number, usedMs: number, hits: number],
@@ -74,6 +74,7 @@ export class Catalogue {
   readonly #page: Database.Statement<[number, number], SqlRow>;
   readonly #insert: Database.Statement;
   readonly #remove: Database.Statement<[Buffer]>;
+  readonly #removeId: Database.Statement<[number]>;
   readonly #use: Database.Statement;
 
   private constructor(database: Database.Database, owner: ChunkOwner) {
@@ -82,7 +83,7 @@ export class Catalogue {
     this.#find = database.prepare('SELECT file_bytes, codec, exact FROM chunks WHERE key = ?');
     this.#page = database
       .prepare<[number, number], SqlRow>(
-        `SELECT id, hex(key), hex(parent), ${COLUMNS}, ${USAGE_COLUMNS} FROM chunks
+        `SELECT id, lower(hex(key)), lower(hex(parent)), ${COLUMNS}, ${USAGE_COLUMNS} FROM chunks
          WHERE id > ? ORDER BY id LIMIT ?`,
       )
       .raw();
@@ -91,6 +92,7 @@ export class Catalogue {
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#remove = database.prepare('DELETE FROM chunks WHERE key = ?');
+    this.#removeId = database.prepare('DELETE FROM chunks WHERE id = ?');
     this.#use = database.prepare(`UPDATE chunks SET (${USAGE_COLUMNS}) = (?, ?, ?, ?, ?, ?) WHERE key = ?`);
   }
 
@@ -136,14 +138,24 @@ export class Catalogue {
     return row && { key, fileBytes: row.file_bytes, codecId: row.codec, isExact: row.exact === 1 };
   }
 
-  /** All rows in the order they were written, some at a time. Rows may be added and removed meanwhile. */
-  *pages(rowsMax: number): Generator<CatalogueRow[]> {
+  /**
+   * All rows in the order they were written, some at a time; `malformed` ones, which no release wrote, are removed.
+   * Other rows may be added and removed meanwhile.
+   */
+  *pages(rowsMax: number): Generator<{ readonly rows: CatalogueRow[]; readonly malformed: number }> {
     let last = -1;
     while (true) {
-      const rows = guard(() => this.#page.all(last, rowsMax));
-      if (rows.length === 0) return;
-      last = rows.at(-1)![0];
-      yield rows.map((row) => this.#fromSql(row));
+      const found = guard(() => this.#page.all(last, rowsMax));
+      if (found.length === 0) return;
+      last = found.at(-1)![0];
+      const malformed = found.filter((row) => !isWellFormed(row));
+      guard(() => {
+        for (const [id] of malformed) this.#removeId.run(id);
+      });
+      yield {
+        rows: found.filter(isWellFormed).map((row) => this.#fromSql(row)),
+        malformed: malformed.length,
+      };
     }
   }
 
@@ -171,8 +183,8 @@ export class Catalogue {
     const [, key, parent, namespace, tokens, owner, fileBytes, codecId, exact, createdAtMs] = row;
     const [, , , , , , , , , , usedAtMs, hits, pinnedUntilMs, pinTtlMs, ttlMs, priority] = row;
     return {
-      key: chunkKeyOf(key.toLowerCase()),
-      parent: parent === '' ? undefined : chunkKeyOf(parent.toLowerCase()),
+      key: chunkKeyOf(key),
+      parent: parent === '' ? undefined : chunkKeyOf(parent),
       isOwn: owner === this.#owner,
       namespace,
       tokens,
@@ -197,6 +209,16 @@ export class Catalogue {
     const fixed = [namespace, tokens, this.#owner, fileBytes, codecId, isExact ? 1 : 0, createdAtMs];
     return [...keys, ...fixed, ...usageOf(usage)];
   }
+}
+
+function isWellFormed([, key, parent, namespace, tokens, ...numbers]: SqlRow): boolean {
+  return (
+    key.length === 64 &&
+    (parent === '' || parent.length === 64) &&
+    typeof namespace === 'string' &&
+    Buffer.isBuffer(tokens) &&
+    numbers.every((number) => number === null || typeof number === 'number')
+  );
 }
 
 /** The small number that rows name their owner by. */

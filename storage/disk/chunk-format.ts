@@ -265,7 +265,7 @@ export class ChunkFormat {
     const bytes = this.#cipher
       ? this.#cipher.open(kept.subarray(0, SEAL_BYTES), kept.subarray(SEAL_BYTES), Buffer.from(key, 'hex'))
       : kept;
-    return bytes && bytes.byteLength % 4 === 0 ? new Int32Array(Uint8Array.from(bytes).buffer) : undefined;
+    return bytes && tokensIn(bytes);
   }
 
   /** Whether a chunk is of this model, layout and encryption key. */
@@ -316,7 +316,12 @@ function metaOf(chunk: ChunkIdentity): Buffer {
 function parseMeta(meta: Buffer): Pick<ChunkIdentity, 'namespace' | 'tokens'> | undefined {
   if (meta.byteLength < 4) return undefined;
   const tokensAt = 4 + meta.readUInt32LE(0);
-  if (tokensAt > meta.byteLength || (meta.byteLength - tokensAt) % 4 !== 0) return undefined;
-  const tokens = new Int32Array(Uint8Array.from(meta.subarray(tokensAt)).buffer);
-  return { namespace: meta.toString('utf8', 4, tokensAt), tokens };
+  if (tokensAt > meta.byteLength) return undefined;
+  const tokens = tokensIn(meta.subarray(tokensAt));
+  return tokens && { namespace: meta.toString('utf8', 4, tokensAt), tokens };
+}
+
+/** A copy, in memory of its own. */
+function tokensIn({ buffer, byteOffset, byteLength }: Uint8Array): Int32Array | undefined {
+  return byteLength % 4 === 0 ? new Int32Array(buffer.slice(byteOffset, byteOffset + byteLength)) : undefined;
 }

@@ -8,6 +8,16 @@ import type { FileSystem } from './file-system.js';
 
 const FOLDERS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
+/** What a directory has. Files whose names are not ours are not looked at. */
+export interface Listing {
+  /** Of chunks that there is a file of. */
+  readonly keys: Set<ChunkKey>;
+  /** Paths of files that were never finished. */
+  readonly unfinished: string[];
+  /** Folders to make. */
+  readonly missing: ReadonlySet<string>;
+}
+
 export class ChunkPaths {
   readonly directory: string;
   readonly catalogue: string;
@@ -31,34 +41,30 @@ export class ChunkPaths {
     return join(this.folderOf(key), `${key}.tmp`);
   }
 
-  /** Makes the folders that are missing. */
+  /** Makes the directory, which a catalogue needs. */
   async make(fileSystem: FileSystem): Promise<void> {
     await fileSystem.makeDirectory(this.#chunks);
-    const present = new Set(await fileSystem.list(this.#chunks));
-    const missing = FOLDERS.filter((folder) => !present.has(folder));
-    if (missing.length === 0) return;
-    await Promise.all(missing.map((folder) => fileSystem.makeDirectory(join(this.#chunks, folder))));
-    await fileSystem.syncDirectory(this.#chunks);
-    await fileSystem.syncDirectory(this.directory);
   }
 
-  /** The chunks there is a file of, and the paths of files that were never finished. Other files are not ours. */
-  async list(
-    fileSystem: FileSystem,
-  ): Promise<{ readonly keys: Set<ChunkKey>; readonly unfinished: string[] }> {
+  async list(fileSystem: FileSystem): Promise<Listing> {
     const keys = new Set<ChunkKey>();
     const unfinished: string[] = [];
-    const folders = await Promise.all(
-      FOLDERS.map(async (folder) => ({ folder, names: await fileSystem.list(join(this.#chunks, folder)) })),
-    );
-    for (const { folder, names } of folders) {
-      for (const name of names) {
-        const key = name.slice(0, 64);
-        if (!isChunkKey(key) || !key.startsWith(folder)) continue;
-        if (name === `${key}.kv`) keys.add(key);
-        else if (name === `${key}.tmp`) unfinished.push(join(this.#chunks, folder, name));
-      }
+    const missing = new Set(FOLDERS);
+    for (const path of await fileSystem.list(this.#chunks)) {
+      missing.delete(path);
+      const [folder, name = ''] = path.split('/');
+      const key = name.slice(0, 64);
+      if (!isChunkKey(key) || key.slice(0, 2) !== folder) continue;
+      if (name === `${key}.kv`) keys.add(key);
+      else if (name === `${key}.tmp`) unfinished.push(join(this.#chunks, path));
     }
-    return { keys, unfinished };
+    return { keys, unfinished, missing };
+  }
+
+  async makeFolders(fileSystem: FileSystem, missing: ReadonlySet<string>): Promise<void> {
+    if (missing.size === 0) return;
+    await Promise.all(Array.from(missing, (folder) => fileSystem.makeDirectory(join(this.#chunks, folder))));
+    await fileSystem.syncDirectory(this.#chunks);
+    await fileSystem.syncDirectory(this.directory);
   }
 }

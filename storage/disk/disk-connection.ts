@@ -14,12 +14,22 @@ import type { DiskBackend, LoadedChunk, LoadReport, OpenBackend } from './backen
 import { Backoff } from './backoff.js';
 import { DiskError } from './disk-error.js';
 
+/** What becomes of the chunks that an opened directory has, before the state becomes `open`. */
+export interface TakeIn {
+  /** Each after its parent. */
+  add(found: readonly LoadedChunk[]): void;
+  /** That was all. */
+  finish(backend: DiskBackend, report: LoadReport): Promise<void>;
+  /** There was more, but it was lost. */
+  abandon(): Promise<void>;
+}
+
 export interface DiskConnectionOptions {
   readonly openBackend: OpenBackend;
   readonly clock: Clock;
-  /** Takes in what the directory has, before the state becomes `open`; may stop when it is `closing`. */
-  readonly takeIn: (backend: DiskBackend, found: readonly LoadedChunk[], report: LoadReport) => Promise<void>;
+  readonly beginTakeIn: () => TakeIn;
   readonly onLost: (error: Error) => void;
+  readonly onTrouble: () => void;
 }
 
 export class DiskConnection {
@@ -96,22 +106,24 @@ export class DiskConnection {
   }
 
   async #start(): Promise<void> {
-    const found: LoadedChunk[] = [];
     let lost: Error | undefined;
     let opened: DiskBackend | undefined;
     const backend = await this.#options.openBackend({
       isCatalogueLost: this.#isCatalogueLost,
+      onTrouble: this.#options.onTrouble,
       onLost: (error) => {
         lost = error;
         if (opened !== undefined) this.#lose(opened, error);
       },
     });
+    const takeIn = this.#options.beginTakeIn();
     try {
-      const report = await backend.load((chunks) => found.push(...chunks));
+      const report = await backend.load((chunks) => takeIn.add(chunks));
+      await takeIn.finish(backend, report);
       this.#isCatalogueLost = false;
-      if (this.#state === 'opening') await this.#options.takeIn(backend, found, report);
       if (lost !== undefined) throw lost;
     } catch (error) {
+      await takeIn.abandon();
       this.#noteCatalogue(error);
       await backend.close();
       throw error;

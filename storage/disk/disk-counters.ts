@@ -21,6 +21,8 @@ export interface DiskCounters {
   readsFailed: number;
   /** The file was gone. */
   missingFiles: number;
+  /** Removals, and notes of uses, that the medium refused; mended at the next start. */
+  troubles: number;
   /** Mended at starts; see `LoadReport`. */
   droppedRows: number;
   orphansAdopted: number;
@@ -43,6 +45,7 @@ export function zeroCounters(): DiskCounters {
     readsCorrupt: 0,
     readsFailed: 0,
     missingFiles: 0,
+    troubles: 0,
     droppedRows: 0,
     orphansAdopted: 0,
     orphansCollected: 0,

@@ -18,7 +18,7 @@ import { DiskError } from './disk-error.js';
 import { errnoOf, type FileSystem } from './file-system.js';
 
 /** A request whose file has its name, or what kept it from that. */
-type Staged = { readonly request: WriteRequest } & (
+export type Staged = { readonly request: WriteRequest } & (
   | { readonly file: ChunkFile }
   | { readonly result: Exclude<WriteResult, { outcome: 'stored' }> }
 );
@@ -28,17 +28,21 @@ export class DiskDirectory {
   readonly #paths: ChunkPaths;
   readonly #format: ChunkFormat;
   readonly #catalogue: CatalogueTable;
+  /** Something was refused that no caller waits for. */
+  readonly #onTrouble: () => void;
 
   constructor(options: {
     readonly fileSystem: FileSystem;
     readonly paths: ChunkPaths;
     readonly format: ChunkFormat;
     readonly catalogue: CatalogueTable;
+    readonly onTrouble: () => void;
   }) {
     this.#fileSystem = options.fileSystem;
     this.#paths = options.paths;
     this.#format = options.format;
     this.#catalogue = options.catalogue;
+    this.#onTrouble = options.onTrouble;
   }
 
   /** Reads and verifies a chunk. @throws DiskError `catalogue_lost` */
@@ -59,21 +63,25 @@ export class DiskDirectory {
     return checksum === undefined ? { outcome: 'corrupt' } : { outcome: 'hit', checksum };
   }
 
+  /** Gives chunks their files, side by side; then `commit` them. */
+  stage(group: readonly WriteRequest[]): Promise<Staged[]> {
+    return Promise.all(group.map((request) => this.#writeFile(request)));
+  }
+
   /**
-   * Writes chunks as one group: all files side by side, then one transaction, so that they wait for the disk
-   * together. The results are in the order of the requests. @throws DiskError when the catalogue takes no changes
+   * Makes staged chunks durable and findable, all in one transaction. The results are in their order.
+   * @throws DiskError when the catalogue takes no changes; then there is nothing left of them
    */
-  async write(group: readonly WriteRequest[]): Promise<WriteResult[]> {
-    const named = await Promise.all(group.map((request) => this.#writeFile(request)));
-    const staged = await this.#syncFolders(named);
-    const rows = staged.flatMap((one) => ('file' in one ? [this.#rowOf(one.request, one.file)] : []));
+  async commit(staged: readonly Staged[]): Promise<WriteResult[]> {
+    const named = await this.#syncFolders(staged);
+    const rows = named.flatMap((one) => ('file' in one ? [this.#rowOf(one.request, one.file)] : []));
     try {
       if (rows.length > 0) this.#catalogue.change({ insert: rows });
     } catch (error) {
       await this.#unlink(rows.map((row) => row.key));
       throw error;
     }
-    return staged.map((one) => ('file' in one ? storedAs(one.file) : one.result));
+    return named.map((one) => ('file' in one ? storedAs(one.file) : one.result));
   }
 
   /**
@@ -82,22 +90,31 @@ export class DiskDirectory {
    * @throws DiskError `catalogue_lost`
    */
   async remove(keys: readonly ChunkKey[]): Promise<void> {
+    let failure: unknown;
     try {
       this.#catalogue.change({ remove: keys });
     } catch (error) {
-      if (!(error instanceof DiskError) || error.code === 'catalogue_lost') throw error;
+      failure = error;
     }
     await this.#unlink(keys);
+    if (failure !== undefined) this.#bear(failure);
   }
 
-  /** @throws DiskError when the catalogue takes no changes */
+  /** @throws DiskError `catalogue_lost` */
   use(uses: readonly UsageOf[]): void {
-    this.#catalogue.change({ use: uses });
+    try {
+      this.#catalogue.change({ use: uses });
+    } catch (error) {
+      this.#bear(error);
+    }
   }
 
   /** Of the volume; undefined when it can't be told. */
   async freeBytes(): Promise<number | undefined> {
-    return this.#fileSystem.freeBytes(this.#paths.directory).catch(() => undefined);
+    return this.#fileSystem.freeBytes(this.#paths.directory).catch(() => {
+      this.#onTrouble();
+      return undefined;
+    });
   }
 
   close(): void {
@@ -114,7 +131,7 @@ export class DiskDirectory {
       await this.#fileSystem.rename(temporary, this.#paths.fileOf(key));
       return { request, file };
     } catch (error) {
-      await this.#fileSystem.unlink(temporary).catch(() => undefined); // else collected at the next start
+      await this.#discard(temporary);
       return { request, result: failureOf(error) };
     }
   }
@@ -131,8 +148,8 @@ export class DiskDirectory {
   }
 
   /** Makes the names durable; a file whose folder can't be is given up. */
-  async #syncFolders(named: readonly Staged[]): Promise<Staged[]> {
-    const keys = named.flatMap((one) => ('file' in one ? [one.request.draft.key] : []));
+  async #syncFolders(staged: readonly Staged[]): Promise<Staged[]> {
+    const keys = staged.flatMap((one) => ('file' in one ? [one.request.draft.key] : []));
     const folders = [...new Set(keys.map((key) => this.#paths.folderOf(key)))];
     const failures = new Map<string, unknown>();
     await Promise.all(
@@ -142,7 +159,7 @@ export class DiskDirectory {
     );
     const isGivenUp = (key: ChunkKey): boolean => failures.has(this.#paths.folderOf(key));
     await this.#unlink(keys.filter(isGivenUp));
-    return named.map((one) => {
+    return staged.map((one) => {
       const { key } = one.request.draft;
       if (!('file' in one) || !isGivenUp(key)) return one;
       return { request: one.request, result: failureOf(failures.get(this.#paths.folderOf(key))) };
@@ -157,9 +174,22 @@ export class DiskDirectory {
   }
 
   async #unlink(keys: readonly ChunkKey[]): Promise<void> {
-    await Promise.all(
-      keys.map((key) => this.#fileSystem.unlink(this.#paths.fileOf(key)).catch(() => undefined)),
-    );
+    await Promise.all(keys.map((key) => this.#discard(this.#paths.fileOf(key))));
+  }
+
+  /** A file that can't be deleted is collected at the next start. */
+  async #discard(path: string): Promise<void> {
+    try {
+      await this.#fileSystem.unlink(path);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') this.#onTrouble();
+    }
+  }
+
+  /** What the next start puts right is trouble; a catalogue that broke is more. */
+  #bear(error: unknown): void {
+    if (!(error instanceof DiskError) || error.code === 'catalogue_lost') throw error;
+    this.#onTrouble();
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * The start of a disk tier: brings files and catalogue of a directory to agreement, and tells what chunks there are.
  *
- * 1. The files are listed; those that were never finished are deleted.
+ * 1. The files are listed, missing folders made, and files that were never finished deleted.
  * 2. Rows are read in the order they were written. One without a file, or that is not true (its key is not the one
  *    of its tokens, its numbers can't be), is dropped, so that no flipped bit of the catalogue lets a chunk be found
  *    under tokens that it does not hold. The others are told, each after its parent.
@@ -20,6 +20,7 @@ import { ParentsFirst } from './parents-first.js';
 const ROWS_A_PAGE = 1000;
 const HEADS_READ_AT_ONCE = 16;
 const PRIORITY_OF_ORPHANS = 50;
+const NO_TOKENS = new Int32Array();
 const NEITHER_PINNED_NOR_EXPIRING = { pinnedUntilMs: undefined, pinTtlMs: undefined, ttlMs: undefined };
 
 type Mended = Omit<LoadReport, 'freeBytes' | 'isRebuilt'>;
@@ -56,10 +57,14 @@ export class DiskLoading {
 
   /** @throws DiskError, or the file system's error when a folder can't be listed */
   async run(onLoaded: (chunks: readonly LoadedChunk[]) => void): Promise<Mended> {
-    const { keys, unfinished } = await this.#paths.list(this.#fileSystem);
+    const { keys, unfinished, missing } = await this.#paths.list(this.#fileSystem);
+    await this.#paths.makeFolders(this.#fileSystem, missing);
     this.#files = keys;
     await this.#collect(unfinished);
-    for (const rows of this.#catalogue.pages(ROWS_A_PAGE)) onLoaded(this.#loadRows(rows));
+    for (const { rows, malformed } of this.#catalogue.pages(ROWS_A_PAGE)) {
+      this.#droppedRows += malformed;
+      onLoaded(this.#loadRows(rows));
+    }
     onLoaded(await this.#adoptOrphans());
     await this.#dropLeftOver();
     return {
@@ -88,12 +93,11 @@ export class DiskLoading {
   #chunkOf(row: CatalogueRow): LoadedChunk | undefined {
     const { key, parent, isOwn, isExact, fileBytes, createdAtMs, usage } = row;
     if (!isPlausible(row)) return undefined;
-    const fixed = { key, parent, isOwn, isExact, fileBytes, createdAtMs, usage };
-    if (!isOwn) return { ...fixed, namespace: '', tokens: new Int32Array() };
-    const tokens = this.#format.openTokens(key, row.tokens);
+    const namespace = isOwn ? row.namespace : '';
+    const tokens = isOwn ? this.#format.openTokens(key, row.tokens) : NO_TOKENS;
     if (tokens === undefined) return undefined;
-    const chunk = { ...fixed, namespace: row.namespace, tokens };
-    return this.#format.isTrue(chunk, row) ? chunk : undefined;
+    const chunk = { key, parent, namespace, tokens, isOwn, isExact, fileBytes, createdAtMs, usage };
+    return !isOwn || this.#format.isTrue(chunk, row) ? chunk : undefined;
   }
 
   /** Takes files without rows back, those that can be, and deletes the others. */

@@ -8,9 +8,10 @@
 import type { CodecName } from '../codec.js';
 import type { ChunkKey } from '../key.js';
 import type { KvLayout } from '../layout.js';
-import type { LoadedChunk, LoadReport, ReadResult, WriteRequest, WriteResult } from './backend.js';
+import type { LoadReport, ReadResult, WriteRequest, WriteResult } from './backend.js';
 import type { UsageOf } from './catalogue.js';
 import type { DiskErrorCode } from './disk-error.js';
+import type { PackedChunks } from './packed-chunks.js';
 
 export interface DiskThreadOptions {
   readonly directory: string;
@@ -36,6 +37,7 @@ export type DiskAnswer = ReadResult | WriteResult | number | undefined;
 export type FromDisk =
   | { readonly type: 'opened' }
   | { readonly type: 'refused' | 'lost'; readonly code: DiskErrorCode; readonly message: string }
-  | { readonly type: 'found'; readonly chunks: readonly LoadedChunk[] }
+  | { readonly type: 'found'; readonly chunks: PackedChunks }
   | { readonly type: 'loaded'; readonly report: LoadReport }
+  | { readonly type: 'trouble' }
   | { readonly type: 'answer'; readonly id: number; readonly answer: DiskAnswer };

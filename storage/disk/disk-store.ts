@@ -3,15 +3,14 @@
  * caller's thread and without waiting; a thread of its own obeys, and does all I/O (see disk-thread.ts).
  *
  * States: `opening` until the directory is open and every chunk in it is known, and again when its thread or its
- * catalogue was lost, until another has taken over; so no call ever waits for a start. Every chunk that was there
- * is told by `onLoaded` before the state becomes `open`, each after its parent.
+ * catalogue was lost, until another has taken over; so no call ever waits for a start. Every chunk that was there is
+ * told by `onLoaded` before the state becomes `open`.
  *
  * A chunk can be found when its file and its row are durable. One of another model, KV layout or encryption key takes
  * room until it is evicted, and is never found. Writes pause while they fail; reads never do. How chunks are used is
  * written down now and then (`maintain`), pins at once.
  */
 import assert from 'node:assert/strict';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../clock.js';
 import { type Codec, type CodecName, createCodec } from '../codec.js';
 import type { ChunkKey } from '../key.js';
@@ -30,19 +29,18 @@ import type {
   Retention,
   WriteOutcome,
 } from '../store.js';
-import type { DiskBackend, LoadedChunk, LoadReport, OpenBackend, ReadResult } from './backend.js';
+import type { LoadReport, OpenBackend, ReadResult } from './backend.js';
 import { Backoff } from './backoff.js';
 import type { ChunkUsage, UsageOf } from './catalogue.js';
 import { fileBytesOf } from './chunk-format.js';
 import { chargedBytes, DiskBudget } from './disk-budget.js';
-import { DiskConnection } from './disk-connection.js';
+import { DiskConnection, type TakeIn } from './disk-connection.js';
 import { zeroCounters } from './disk-counters.js';
+import { type DiskChunk, DiskTakeIn } from './disk-take-in.js';
 import { DiskThread } from './disk-thread.js';
 import { DiskTransfers } from './disk-transfers.js';
 import type { Stopwatch } from './speed-meter.js';
 
-/** Chunks told at once by `onLoaded`, and then the thread does something else. */
-const LOADED_AT_ONCE = 1000;
 /** Uses written down at once, so that the disk's thread is not kept from reading for long. */
 const USES_AT_ONCE = 500;
 
@@ -67,7 +65,10 @@ export interface DiskStoreOptions {
   /** The share of the capacity that may be pinned; default 0.5. */
   readonly pinShare?: number | undefined;
   readonly onEvict?: OnEvict | undefined;
-  /** These chunks were on the disk and are about to be found; each comes after its parent. Must not call the store. */
+  /**
+   * These chunks are on the disk; each comes after its parent. They are found when the store is open, unless `onEvict`
+   * says that they left before. Must not call the store.
+   */
   readonly onLoaded?: ((chunks: readonly ChunkIdentity[]) => void) | undefined;
   /** The disk's thread or its catalogue was lost in use; the store opens again. */
   readonly onLost?: ((error: Error) => void) | undefined;
@@ -81,15 +82,6 @@ export interface StoreOptions extends Retention {
   readonly checksum?: bigint;
   /** Default true; false when the bytes came through a lossy codec before. */
   readonly isExact?: boolean;
-}
-
-interface DiskChunk {
-  readonly identity: ChunkIdentity;
-  /** False: of another model, layout or encryption key. */
-  readonly isOwn: boolean;
-  isExact: boolean;
-  /** Whether the owner knows of it: he wrote it, or was told. */
-  isTold: boolean;
 }
 
 export class DiskStore implements LowerStore {
@@ -106,7 +98,7 @@ export class DiskStore implements LowerStore {
   /** Used since it was written down. */
   readonly #used = new Set<ChunkKey>();
   /** Left while nobody had the directory. */
-  #leftMeanwhile = new Set<ChunkKey>();
+  readonly #leftMeanwhile = new Set<ChunkKey>();
   #isAskingFree = false;
   #beingWrittenBytes = 0;
   #chunks = 0;
@@ -130,11 +122,12 @@ export class DiskStore implements LowerStore {
     this.#connection = new DiskConnection({
       clock,
       openBackend: options.openBackend ?? onThread(options),
-      takeIn: (backend, found, report) => this.#takeIn(backend, found, report),
+      beginTakeIn: () => this.#beginTakeIn(),
       onLost: (error) => {
         this.#counters.restarts++;
         options.onLost?.(error);
       },
+      onTrouble: () => this.#counters.troubles++,
     });
     this.#writeBackoff = new Backoff(clock);
     this.#transfers = new DiskTransfers({
@@ -178,7 +171,7 @@ export class DiskStore implements LowerStore {
 
   /** That can be found. */
   get chunks(): number {
-    return this.#chunks;
+    return this.state === 'open' ? this.#chunks : 0;
   }
 
   /** For metrics. */
@@ -257,7 +250,7 @@ export class DiskStore implements LowerStore {
     const cost = chargedBytes(fileBytesOf(chunk, this.#codec.encodedBytes));
     if (!this.#residents.makeRoomAfter(parent, cost + this.#budget.shortageBytes(this.usedBytes)))
       return 'full';
-    const data: DiskChunk = { identity, isOwn: true, isExact: false, isTold: true };
+    const data: DiskChunk = { identity, isOwn: true, isExact: false };
     const resident = this.#residents.add({ key, parent, bytes: cost, data, retention: options });
     assert(resident !== undefined, 'room was made');
     return this.#connection.track(this.#write(resident, bytes, options));
@@ -365,7 +358,7 @@ export class DiskStore implements LowerStore {
     }
     data.isExact = result.isExact;
     this.#residents.commit(key);
-    this.#chunks++;
+    this.#came(resident.bytes, data);
     return 'stored';
   }
 
@@ -386,43 +379,25 @@ export class DiskStore implements LowerStore {
     if (shortageBytes > 0 && this.state === 'open') this.#residents.makeRoom(shortageBytes);
   }
 
-  /** Takes in what a directory has; what it should have but hasn't is gone. */
-  async #takeIn(backend: DiskBackend, found: readonly LoadedChunk[], report: LoadReport): Promise<void> {
-    this.#count(report);
-    const there = new Set(found.map((chunk) => chunk.key));
-    for (const { key } of Array.from(this.#residents.all())) {
-      if (!there.has(key)) this.#residents.remove(key, 'failed');
-    }
-    const fresh = found.filter(({ key }) => !this.#leftMeanwhile.has(key) && !this.#residents.isTaken(key));
-    for (const _ of this.#residents.loadInSteps(fresh.map(residentOf))) {
-      await nextTurn();
-      if (this.state !== 'opening') return;
-    }
-    for (const { isOwn, fileBytes } of fresh) {
-      if (isOwn) this.#chunks++;
-      else this.#foreignBytes += chargedBytes(fileBytes);
-    }
-    await this.#tell(fresh);
-    backend.remove([...this.#leftMeanwhile]);
-    this.#leftMeanwhile.clear();
-    this.#sawFreeBytes(report.freeBytes);
-  }
-
-  /** Tells own chunks, each after its parent; one that has none any more is of no use. */
-  async #tell(fresh: readonly LoadedChunk[]): Promise<void> {
-    for (let start = 0; start < fresh.length; start += LOADED_AT_ONCE) {
-      const told: ChunkIdentity[] = [];
-      for (const { key, parent } of fresh.slice(start, start + LOADED_AT_ONCE)) {
-        const chunk = this.#residents.get(key);
-        if (chunk === undefined || !chunk.data.isOwn) continue;
-        chunk.data.isTold = parent === undefined || this.#residents.get(parent)?.data.isTold === true;
-        if (chunk.data.isTold) told.push(chunk.data.identity);
-        else this.#residents.remove(key, 'failed');
-      }
-      if (told.length > 0) this.#onLoaded(told);
-      await nextTurn();
-      if (this.state !== 'opening') return;
-    }
+  #beginTakeIn(): TakeIn {
+    const taking = new DiskTakeIn({
+      residents: this.#residents,
+      leftMeanwhile: this.#leftMeanwhile,
+      onLoaded: this.#onLoaded,
+    });
+    return {
+      add: (found) => {
+        for (const { bytes, data } of taking.add(found)) this.#came(bytes, data);
+      },
+      finish: async (backend, report) => {
+        await taking.finish({ isWhole: true });
+        backend.remove([...this.#leftMeanwhile]);
+        this.#leftMeanwhile.clear();
+        this.#count(report);
+        this.#sawFreeBytes(report.freeBytes);
+      },
+      abandon: () => taking.finish({ isWhole: false }),
+    };
   }
 
   #count(report: LoadReport): void {
@@ -430,6 +405,11 @@ export class DiskStore implements LowerStore {
     this.#counters.orphansAdopted += report.orphansAdopted;
     this.#counters.orphansCollected += report.orphansCollected;
     if (report.isRebuilt) this.#counters.cataloguesRebuilt++;
+  }
+
+  #came(bytes: number, { isOwn }: DiskChunk): void {
+    if (isOwn) this.#chunks++;
+    else this.#foreignBytes += bytes;
   }
 
   #left({ key, bytes, data }: Resident<DiskChunk>, reason: EvictReason): void {
@@ -440,7 +420,7 @@ export class DiskStore implements LowerStore {
     else backend.remove([key]);
     if (data.isOwn) this.#chunks--;
     else this.#foreignBytes -= bytes;
-    if (data.isTold) this.#onEvict(key, reason);
+    if (data.isOwn) this.#onEvict(key, reason);
   }
 
   #writeDown(keys: readonly ChunkKey[]): void {
@@ -462,21 +442,8 @@ function usageOf(chunk: Resident<DiskChunk>): ChunkUsage {
   return { usedAtMs, hits, pinnedUntilMs, pinTtlMs, ttlMs, priority };
 }
 
-/** A chunk of the disk as the tier takes it in; it is told later. */
-function residentOf(chunk: LoadedChunk) {
-  const { key, parent, namespace, tokens, isOwn, isExact, createdAtMs, usage } = chunk;
-  const { ttlMs, priority } = usage;
-  const identity = { key, parent, namespace, tokens };
-  const data: DiskChunk = { identity, isOwn, isExact, isTold: false };
-  const retention = { priority, ...(ttlMs !== undefined && { ttlMs }) };
-  return {
-    chunk: { key, parent, bytes: chargedBytes(chunk.fileBytes), data, retention },
-    history: { createdAtMs, ...usage },
-  };
-}
-
 function onThread(options: DiskStoreOptions): OpenBackend {
   const { directory, fingerprint, layout, codec, encryptionKey } = options;
-  return ({ isCatalogueLost, onLost }) =>
-    DiskThread.open({ directory, fingerprint, layout, codec, encryptionKey, isCatalogueLost }, onLost);
+  return ({ isCatalogueLost, ...listener }) =>
+    DiskThread.open({ directory, fingerprint, layout, codec, encryptionKey, isCatalogueLost }, listener);
 }

@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import type { ChunkKey } from '../key.js';
 import type {
+  BackendListener,
   DiskBackend,
   LoadedChunk,
   LoadReport,
@@ -15,6 +16,7 @@ import type {
 import type { UsageOf } from './catalogue.js';
 import { DiskError } from './disk-error.js';
 import type { DiskAnswer, DiskThreadOptions, FromDisk, ToDisk } from './disk-protocol.js';
+import { unpackChunks } from './packed-chunks.js';
 
 /** Starts the thread; tests keep hold of it. */
 export type CreateWorker = (options: DiskThreadOptions) => Worker;
@@ -35,7 +37,7 @@ interface Loading {
 export class DiskThread implements DiskBackend {
   readonly #worker: Worker;
   readonly #chunkBytes: number;
-  readonly #onLost: (error: Error) => void;
+  readonly #listener: BackendListener;
   readonly #opened: Promise<void>;
   readonly #exited: Promise<void>;
   readonly #waiting = new Map<number, Waiting>();
@@ -45,10 +47,10 @@ export class DiskThread implements DiskBackend {
   #state: 'opening' | 'open' | 'lost' | 'closed' = 'opening';
   #nextId = 0;
 
-  private constructor(worker: Worker, chunkBytes: number, onLost: (error: Error) => void) {
+  private constructor(worker: Worker, chunkBytes: number, listener: BackendListener) {
     this.#worker = worker;
     this.#chunkBytes = chunkBytes;
-    this.#onLost = onLost;
+    this.#listener = listener;
     let failure: unknown;
     this.#opened = new Promise((resolve, reject) => {
       worker.on('message', (message: FromDisk) => this.#receive(message, { resolve, reject }));
@@ -72,10 +74,10 @@ export class DiskThread implements DiskBackend {
   /** @throws DiskError when the directory can't be opened */
   static async open(
     options: DiskThreadOptions,
-    onLost: (error: Error) => void,
+    listener: BackendListener,
     createWorker: CreateWorker = startWorker,
   ): Promise<DiskThread> {
-    const thread = new DiskThread(createWorker(options), options.layout.chunkBytes, onLost);
+    const thread = new DiskThread(createWorker(options), options.layout.chunkBytes, listener);
     await thread.#opened;
     return thread;
   }
@@ -156,7 +158,7 @@ export class DiskThread implements DiskBackend {
         opening.reject(new DiskError(message.code, message.message));
         break;
       case 'found':
-        this.#loading?.onLoaded(message.chunks);
+        this.#loading?.onLoaded(unpackChunks(message.chunks));
         break;
       case 'loaded':
         this.#loading?.resolve(message.report);
@@ -165,6 +167,9 @@ export class DiskThread implements DiskBackend {
       case 'answer':
         this.#waiting.get(message.id)?.answer(message.answer);
         this.#waiting.delete(message.id);
+        break;
+      case 'trouble':
+        this.#listener.onTrouble();
         break;
       case 'lost': {
         const error = new DiskError(message.code, message.message);
@@ -184,7 +189,7 @@ export class DiskThread implements DiskBackend {
   #lose(error: Error): void {
     if (this.#state !== 'open') return;
     this.#state = 'lost';
-    this.#onLost(error);
+    this.#listener.onLost(error);
   }
 }
 

@@ -15,19 +15,32 @@ import { DiskError } from './disk-error.js';
 import type { DiskThreadOptions, FromDisk, ToDisk } from './disk-protocol.js';
 import { nodeFileSystem } from './file-system.js';
 import { LocalBackend } from './local-backend.js';
+import { packChunks } from './packed-chunks.js';
 
 assert(parentPort !== null, 'this file runs as a worker');
 const port = parentPort;
 const options: DiskThreadOptions = workerData;
 
-const post = (message: FromDisk): void => port.postMessage(message);
+const post = (message: FromDisk, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
 async function open(): Promise<LocalBackend> {
   const { directory, fingerprint, layout, codec, encryptionKey, isCatalogueLost } = options;
   const cipher = encryptionKey && new ChunkCipher(encryptionKey, randomBytes);
   const format = new ChunkFormat({ fingerprint, layout, codec, checksum: await createChecksum(), cipher });
-  const fileSystem = nodeFileSystem;
-  return LocalBackend.open({ fileSystem, directory, format, isCatalogueLost, onLost: fail });
+  return LocalBackend.open({
+    fileSystem: nodeFileSystem,
+    directory,
+    format,
+    isCatalogueLost,
+    onLost: fail,
+    onTrouble: () => post({ type: 'trouble' }),
+  });
+}
+
+function found(chunks: readonly LoadedChunk[]): void {
+  const packed = packChunks(chunks);
+  const { namespaceOf, tokens, numbers } = packed;
+  post({ type: 'found', chunks: packed }, [namespaceOf.buffer, tokens.buffer, numbers.buffer]);
 }
 
 async function handle(backend: LocalBackend, message: ToDisk): Promise<void> {
@@ -55,19 +68,6 @@ async function handle(backend: LocalBackend, message: ToDisk): Promise<void> {
       port.close();
       break;
   }
-}
-
-/** All tokens lie in one buffer, so that the message has one to carry. */
-function found(chunks: readonly LoadedChunk[]): void {
-  const all = new Int32Array(chunks.reduce((sum, { tokens }) => sum + tokens.length, 0));
-  let start = 0;
-  const packed = chunks.map((chunk) => {
-    const tokens = all.subarray(start, start + chunk.tokens.length);
-    tokens.set(chunk.tokens);
-    start += tokens.length;
-    return { ...chunk, tokens };
-  });
-  post({ type: 'found', chunks: packed });
 }
 
 /** Ends the thread, unless the directory itself is what went wrong: then the store is told, and closes it. */

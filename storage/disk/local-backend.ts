@@ -1,8 +1,9 @@
 /**
  * The owner of a disk directory, on the thread that it runs on: opens it, and puts all changes in one line.
  *
- * What waits while a change runs makes the next group: its removals (rows, then files, so that their room is free),
- * then its writes as one group commit, then its uses. A key that is written while its removal waits is so removed
+ * What waits while a group runs makes the next one: its removals (rows, then files, so that their room is free), its
+ * uses, and its writes, which wait for the disk together: all files side by side, then one transaction. The next
+ * group's files are written while this one is committed. A key that is written while its removal waits is so removed
  * first; the removal of a key whose write waits is not asked for (a chunk can't be removed before it is written).
  */
 import type { ChunkKey } from '../key.js';
@@ -10,6 +11,7 @@ import type {
   DiskBackend,
   LoadedChunk,
   LoadReport,
+  OpenOptions,
   ReadResult,
   WriteRequest,
   WriteResult,
@@ -17,20 +19,18 @@ import type {
 import { Catalogue, type CatalogueTable, type ChunkOwner, type UsageOf } from './catalogue.js';
 import type { ChunkFormat } from './chunk-format.js';
 import { ChunkPaths } from './chunk-paths.js';
-import { DiskDirectory } from './disk-directory.js';
+import { DiskDirectory, type Staged } from './disk-directory.js';
 import { DiskError } from './disk-error.js';
 import { DiskLoading } from './disk-loading.js';
-import type { FileSystem } from './file-system.js';
+import { errnoOf, type FileSystem } from './file-system.js';
 
 /** Writes that share one group commit at most. */
 const GROUP_WRITES_MAX = 16;
 
-export interface LocalBackendOptions {
+export interface LocalBackendOptions extends OpenOptions {
   readonly fileSystem: FileSystem;
   readonly directory: string;
   readonly format: ChunkFormat;
-  readonly isCatalogueLost: boolean;
-  readonly onLost: (error: Error) => void;
   /** Default: in the directory. */
   readonly catalogue?: CatalogueSource;
 }
@@ -57,15 +57,17 @@ export class LocalBackend implements DiskBackend {
   #uses: UsageOf[] = [];
   /** Resolves when nothing waits any more; undefined while no change runs. */
   #changing: Promise<void> | undefined;
+  /** The last group's: its files have their names. */
+  #committing: Promise<void> | undefined;
   readonly #reading = new Set<Promise<ReadResult>>();
 
   private constructor(
     options: LocalBackendOptions,
     opened: { catalogue: CatalogueTable; isRebuilt: boolean },
   ) {
-    const { fileSystem, format, directory } = options;
+    const { fileSystem, format, directory, onTrouble } = options;
     const parts = { fileSystem, format, paths: new ChunkPaths(directory), catalogue: opened.catalogue };
-    this.#directory = new DiskDirectory(parts);
+    this.#directory = new DiskDirectory({ ...parts, onTrouble });
     this.#loading = new DiskLoading(parts);
     this.#isRebuilt = opened.isRebuilt;
     this.#onLost = options.onLost;
@@ -93,7 +95,10 @@ export class LocalBackend implements DiskBackend {
   }
 
   async load(onLoaded: (chunks: readonly LoadedChunk[]) => void): Promise<LoadReport> {
-    const mended = await this.#loading.run(onLoaded);
+    const mended = await this.#loading.run(onLoaded).catch((error: unknown) => {
+      if (errnoOf(error) === undefined) throw error;
+      throw new DiskError('disk_unusable', `the directory cannot be read: ${String(error)}`, error);
+    });
     return { ...mended, isRebuilt: this.#isRebuilt, freeBytes: await this.#directory.freeBytes() };
   }
 
@@ -145,8 +150,8 @@ export class LocalBackend implements DiskBackend {
   async #changeAll(): Promise<void> {
     await Promise.resolve(); // what is asked for in the same turn shares a group
     while (this.#removes.length + this.#writes.length + this.#uses.length > 0) {
-      if (this.#state === 'lost') this.#giveUp();
-      else await this.#changeGroup();
+      await this.#changeGroup();
+      if (this.#writes.length === 0) await this.#committing;
     }
     this.#changing = undefined;
   }
@@ -161,20 +166,20 @@ export class LocalBackend implements DiskBackend {
     } catch (error) {
       this.#note(error);
     }
+    const staged = await this.#directory.stage(writes.map((one) => one.request));
+    await this.#committing;
+    this.#committing = this.#commit(writes, staged);
+  }
+
+  async #commit(writes: readonly WaitingWrite[], staged: readonly Staged[]): Promise<void> {
     try {
-      const results = await this.#directory.write(writes.map((one) => one.request));
+      const results = await this.#directory.commit(staged);
       for (const [i, result] of results.entries()) writes[i]!.answer(result);
     } catch (error) {
       this.#note(error);
       const isFull = error instanceof DiskError && error.code === 'disk_full';
       for (const { answer } of writes) answer({ outcome: isFull ? 'noSpace' : 'failed' });
     }
-  }
-
-  #giveUp(): void {
-    this.#removes = [];
-    this.#uses = [];
-    for (const { answer } of this.#writes.splice(0)) answer({ outcome: 'failed' });
   }
 
   /** Takes a catalogue's error for what it is; any other is a mistake, and thrown on. */

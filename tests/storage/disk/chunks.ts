@@ -1,7 +1,5 @@
 /** Small true chunks: their keys are those of their tokens, and each has bytes of its own. */
-import { type ChunkKey, chunkKey, type KvLayout, kvLayout } from '#storage';
-import type { ChunkUsage } from '../../../storage/disk/catalogue.js';
-import type { ChunkIdentity } from '../../../storage/store.js';
+import { type ChunkIdentity, type ChunkKey, chunkKey, type KvLayout, kvLayout } from '#storage';
 
 export const FINGERPRINT = 'a model';
 
@@ -33,12 +31,3 @@ export function bytesOf({ key }: { readonly key: ChunkKey }, layout: KvLayout = 
   const digits = Buffer.from(key, 'hex');
   return Uint8Array.from({ length: layout.chunkBytes }, (_, i) => digits[i % 32]! & 0x3f);
 }
-
-export const USAGE: ChunkUsage = {
-  usedAtMs: 2000,
-  hits: 3,
-  pinnedUntilMs: undefined,
-  pinTtlMs: undefined,
-  ttlMs: undefined,
-  priority: 50,
-};

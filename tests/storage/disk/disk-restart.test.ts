@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { suite, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { DiskError, type DiskStore, kvLayout } from '#storage';
-import type { ChunkIdentity } from '../../../storage/store.js';
+import { type ChunkIdentity, DiskError, type DiskStore, kvLayout } from '#storage';
+
 import { bytesOf, chainOf, chunkAfter, LAYOUT } from './chunks.js';
 import { DiskWorld, pathOf, STORED_BYTES, type WorldOptions } from './disk-world.js';
 
@@ -35,7 +35,7 @@ suite('after a restart', () => {
     const side = chunkAfter(second.key, 9);
     const world = await worldWith([...chain, side]);
     const disk = world.open();
-    assert.deepEqual([disk.state, world.told], ['opening', []]);
+    assert.deepEqual([disk.state, disk.chunks, world.told], ['opening', 0, []]);
     await disk.opened;
     assert.deepEqual(new Set(world.told), new Set([...chain, side]));
     for (const [i, { parent }] of world.told.entries())
@@ -128,12 +128,16 @@ suite('after a restart', () => {
     await again.close();
   });
 
-  test('a smaller budget keeps what was used last, whole prefixes, and tells only those', async () => {
+  test('a smaller budget has chunks go at once, from the ends of prefixes', async () => {
     const world = await worldWith(chain);
     const disk = await world.opened({ chunks: 2 });
-    assert.deepEqual(world.told, [first, second]);
-    assert.deepEqual(world.evicted, []);
+    assert.deepEqual(world.told, chain);
+    assert.deepEqual(world.evicted, [
+      [fourth.key, 'capacity'],
+      [third.key, 'capacity'],
+    ]);
     assert.equal(disk.usedBytes, 2 * STORED_BYTES);
+    disk.audit();
     await disk.close();
     assert.equal(world.files.paths().length, 2);
   });
@@ -242,6 +246,9 @@ suite('files and catalogue that disagree', () => {
       "tokens = x'0900000007000000'",
       "namespace = 'another'",
       'parent = zeroblob(32)',
+      'parent = zeroblob(3)',
+      'key = zeroblob(3)',
+      'key = zeroblob(32)',
       'file_bytes = file_bytes + 1',
       'codec = 7',
       'priority = 1e9',

@@ -7,13 +7,20 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, tru
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
-import { type ChunkKey, createChecksum, DIRECTORY_BYTES, DiskStore, type DiskStoreOptions } from '#storage';
+import {
+  type ChunkIdentity,
+  type ChunkKey,
+  createChecksum,
+  DIRECTORY_BYTES,
+  DiskStore,
+  type DiskStoreOptions,
+} from '#storage';
 import { Catalogue } from '../../../storage/disk/catalogue.js';
 import { ChunkCipher } from '../../../storage/disk/chunk-cipher.js';
 import { ChunkFormat, fileBytesOf } from '../../../storage/disk/chunk-format.js';
 import { chargedBytes } from '../../../storage/disk/disk-budget.js';
 import { LocalBackend } from '../../../storage/disk/local-backend.js';
-import type { ChunkIdentity } from '../../../storage/store.js';
+
 import { ManualClock } from '../../support/manual-clock.js';
 import { chainOf, FINGERPRINT, LAYOUT } from './chunks.js';
 import { Faults, faultyCatalogue, faultyFileSystem } from './faulty-file-system.js';

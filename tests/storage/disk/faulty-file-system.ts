@@ -7,8 +7,11 @@ import { DiskError } from '../../../storage/disk/disk-error.js';
 import type { FileSystem, NewFile } from '../../../storage/disk/file-system.js';
 import { systemError } from './memory-file-system.js';
 
-/** `short` writes half and says so, `torn` writes half and fails; a code is the error of an operation without effect. */
-export type Fault = 'short' | 'torn' | 'ENOSPC' | 'EIO' | 'EROFS' | 'ENOENT';
+/**
+ * A code is the error of an operation without effect. `short` and `torn` are of `write`, which writes half and says so,
+ * or fails; `broken` is of `change`: the catalogue is corrupt.
+ */
+export type Fault = 'ENOSPC' | 'EIO' | 'EROFS' | 'ENOENT' | 'short' | 'torn' | 'broken';
 
 export type OperationName = keyof FileSystem | keyof NewFile | 'change';
 
@@ -40,7 +43,7 @@ export class Faults {
     if (index >= this.crashAt) throw systemError('EIO');
     const fault = this.plan({ name, index });
     if (fault !== undefined) this.injected++;
-    if (fault !== undefined && fault !== 'short' && fault !== 'torn') throw systemError(fault);
+    if (fault?.startsWith('E')) throw systemError(fault);
     return fault;
   }
 }
@@ -93,11 +96,13 @@ export function faultyCatalogue(inner: CatalogueTable, faults: Faults): Catalogu
     find: (key) => guarded(() => inner.find(key)),
     pages: (rowsMax) => guarded(() => inner.pages(rowsMax)),
     change(changes) {
+      let fault: Fault | undefined;
       try {
-        faults.next('change');
+        fault = faults.next('change');
       } catch (error) {
         throw new DiskError('disk_unusable', 'injected', error);
       }
+      if (fault === 'broken') throw new DiskError('catalogue_lost', 'injected');
       inner.change(changes);
     },
     close: () => {

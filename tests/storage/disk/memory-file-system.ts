@@ -48,6 +48,8 @@ export class MemoryFileSystem implements FileSystem {
   readonly #changes = new Map<string, NameChange[]>();
   /** Of the volume. */
   free = 1e12;
+  /** A bit that comes flipped out of every read. */
+  flipInReads: number | undefined;
 
   async makeDirectory(path: string): Promise<void> {
     if (this.#folders.has(path)) return;
@@ -60,7 +62,10 @@ export class MemoryFileSystem implements FileSystem {
   async list(path: string): Promise<string[]> {
     const names = this.#folders.get(path);
     if (names === undefined) throw systemError('ENOENT');
-    return [...names];
+    return [...names].flatMap((name) => {
+      const inside = this.#folders.get(`${path}/${name}`) ?? [];
+      return [name, ...Array.from(inside, (inner) => `${name}/${inner}`)];
+    });
   }
 
   async create(path: string): Promise<NewFile> {
@@ -83,7 +88,8 @@ export class MemoryFileSystem implements FileSystem {
   async read(path: string, parts: readonly Uint8Array[]): Promise<number> {
     const { bytes } = this.#get(path);
     let start = 0;
-    for (const part of parts) start += bytes.copy(part, 0, start);
+    const seen = this.flipInReads === undefined ? bytes : withFlipped(bytes, this.flipInReads);
+    for (const part of parts) start += seen.copy(part, 0, start);
     return start;
   }
 
@@ -117,8 +123,16 @@ export class MemoryFileSystem implements FileSystem {
 
   flipBit(path: string, bit: number): void {
     const inode = this.#get(path);
-    inode.bytes = Buffer.from(inode.bytes);
-    inode.bytes[bit >> 3]! ^= 1 << (bit & 7);
+    inode.bytes = withFlipped(inode.bytes, bit);
+  }
+
+  append(path: string, bytes: Buffer): void {
+    const inode = this.#get(path);
+    inode.bytes = Buffer.concat([inode.bytes, bytes]);
+  }
+
+  copy(from: string, to: string): void {
+    this.#get(to).bytes = this.#get(from).bytes;
   }
 
   truncate(path: string, length: number): void {
@@ -183,6 +197,12 @@ export class MemoryFileSystem implements FileSystem {
 function apply(names: Map<string, Inode>, { path, inode }: NameChange): void {
   if (inode === undefined) names.delete(path);
   else names.set(path, inode);
+}
+
+function withFlipped(bytes: Buffer, bit: number): Buffer {
+  const flipped = Buffer.from(bytes);
+  flipped[bit >> 3]! ^= 1 << (bit & 7);
+  return flipped;
 }
 
 /** The bytes of a file after a power cut: as synced last, or any part of what was written since, or zeros for it. */
