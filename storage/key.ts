@@ -22,6 +22,7 @@ declare const brand: unique symbol;
 export type ChunkKey = string & { readonly [brand]: 'ChunkKey' };
 
 const VERSION = 'radixkv-chunk-1';
+const KEY_LENGTH = 64;
 
 /** The key of the chunk that holds `tokens` after the chunk `parent` (undefined: from position 0). */
 export function chunkKey(chunk: {
@@ -49,6 +50,21 @@ export function chunkKey(chunk: {
 export function chunkKeyOf(text: string): ChunkKey {
   assert(isChunkKey(text));
   return text;
+}
+
+/** The keys in a text of one after another. Asserts that it holds nothing else. */
+export function chunkKeysIn(joined: string): ChunkKey[] {
+  assert(joined.length % KEY_LENGTH === 0 && /^[0-9a-f]*$/.test(joined));
+  return Array.from({ length: joined.length / KEY_LENGTH }, (_, i) => {
+    const key = joined.slice(i * KEY_LENGTH, (i + 1) * KEY_LENGTH);
+    assert(isOfKeyLength(key));
+    return key;
+  });
+}
+
+/** Enough for text that is known to be lowercase hex, of which there may be much. */
+export function isOfKeyLength(hex: string): hex is ChunkKey {
+  return hex.length === KEY_LENGTH;
 }
 
 export function isChunkKey(text: string): text is ChunkKey {

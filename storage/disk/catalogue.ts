@@ -6,9 +6,9 @@
  * lose the last transactions but never leaves half of one. Rows are numbered as they are written, a chunk after its
  * parent. SQLite checks no bytes, so what a row says is to be verified by who reads it. Knows no files of chunks.
  */
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { type ChunkKey, chunkKeyOf } from '../key.js';
+import { type ChunkKey, isOfKeyLength } from '../key.js';
 import type { StoredFile } from './chunk-format.js';
 import { DiskError } from './disk-error.js';
 import { MIGRATIONS, migrate } from './migrations.js';
@@ -55,17 +55,22 @@ export interface UsageOf {
 }
 
 /** As SQLite gives it, if nothing changed its types; keys as hex, which is read several times faster than a blob. */
-type SqlRow = readonly [
-  ...[id: number, key: string, parent: string, namespace: string, tokens: Buffer, owner: number],
+type SqlRow = readonly [id: number, key: string, parent: string, ...SqlRest];
+type SqlRest = readonly [
+  ...[namespace: string, tokens: Buffer, owner: number],
   ...[fileBytes: number, codec: number, exact: number, createdMs: number, usedMs: number, hits: number],
   ...[pinnedUntilMs: number | null, pinTtlMs: number | null, ttlMs: number | null, priority: number],
 ];
+/** One that is what it should be, as far as types go. */
+type WellFormedRow = readonly [id: number, key: ChunkKey, parent: ChunkKey | '', ...SqlRest];
 
 const COLUMNS = 'namespace, tokens, owner, file_bytes, codec, exact, created_ms';
 const USAGE_COLUMNS = 'used_ms, hits, pinned_until_ms, pin_ttl_ms, ttl_ms, priority';
 
 /** Bounds what the write-ahead log keeps on the disk between checkpoints. */
 const WAL_BYTES_MAX = 4 << 20;
+
+const WARM_BYTES = 1 << 20;
 
 export class Catalogue {
   readonly #database: Database.Database;
@@ -101,6 +106,7 @@ export class Catalogue {
    * @throws DiskError `disk_in_use`, `disk_version`, `disk_unusable`, or `catalogue_lost` when it is corrupt
    */
   static open(path: string, owner: ChunkOwner): Catalogue {
+    warm(path);
     return guard(() => {
       const database = new Database(path, { timeout: 0 });
       try {
@@ -179,12 +185,12 @@ export class Catalogue {
     this.#database.close();
   }
 
-  #fromSql(row: SqlRow): CatalogueRow {
+  #fromSql(row: WellFormedRow): CatalogueRow {
     const [, key, parent, namespace, tokens, owner, fileBytes, codecId, exact, createdAtMs] = row;
     const [, , , , , , , , , , usedAtMs, hits, pinnedUntilMs, pinTtlMs, ttlMs, priority] = row;
     return {
-      key: chunkKeyOf(key),
-      parent: parent === '' ? undefined : chunkKeyOf(parent),
+      key,
+      parent: parent === '' ? undefined : parent,
       isOwn: owner === this.#owner,
       namespace,
       tokens,
@@ -211,10 +217,27 @@ export class Catalogue {
   }
 }
 
-function isWellFormed([, key, parent, namespace, tokens, ...numbers]: SqlRow): boolean {
+/**
+ * Has the system read the file once from its start to its end. SQLite reads page after page in the order of its trees,
+ * which from a cold disk takes many times as long. Not while this process has the catalogue open: the system lets go of
+ * a process's locks on a file when it closes any of its handles.
+ */
+function warm(path: string): void {
+  try {
+    const file = openSync(path, 'r');
+    const buffer = new Uint8Array(WARM_BYTES);
+    while (readSync(file, buffer) > 0);
+    closeSync(file);
+  } catch {
+    // There is none yet, or SQLite will say what is wrong with it.
+  }
+}
+
+function isWellFormed(row: SqlRow): row is WellFormedRow {
+  const [, key, parent, namespace, tokens, ...numbers] = row;
   return (
-    key.length === 64 &&
-    (parent === '' || parent.length === 64) &&
+    isOfKeyLength(key) &&
+    (parent === '' || isOfKeyLength(parent)) &&
     typeof namespace === 'string' &&
     Buffer.isBuffer(tokens) &&
     numbers.every((number) => number === null || typeof number === 'number')

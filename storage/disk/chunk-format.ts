@@ -321,7 +321,9 @@ function parseMeta(meta: Buffer): Pick<ChunkIdentity, 'namespace' | 'tokens'> | 
   return tokens && { namespace: meta.toString('utf8', 4, tokensAt), tokens };
 }
 
-/** A copy, in memory of its own. */
+/** A view where the memory allows it, else a copy. */
 function tokensIn({ buffer, byteOffset, byteLength }: Uint8Array): Int32Array | undefined {
-  return byteLength % 4 === 0 ? new Int32Array(buffer.slice(byteOffset, byteOffset + byteLength)) : undefined;
+  if (byteLength % 4 !== 0) return undefined;
+  if (byteOffset % 4 === 0) return new Int32Array(buffer, byteOffset, byteLength / 4);
+  return new Int32Array(buffer.slice(byteOffset, byteOffset + byteLength));
 }

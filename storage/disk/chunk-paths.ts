@@ -8,6 +8,9 @@ import type { FileSystem } from './file-system.js';
 
 const FOLDERS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
+const FINISHED_LENGTH = 'xx/'.length + 64 + '.kv'.length;
+const UNFINISHED_LENGTH = FINISHED_LENGTH + 1;
+
 /** What a directory has. Files whose names are not ours are not looked at. */
 export interface Listing {
   /** Of chunks that there is a file of. */
@@ -52,11 +55,13 @@ export class ChunkPaths {
     const missing = new Set(FOLDERS);
     for (const path of await fileSystem.list(this.#chunks)) {
       missing.delete(path);
-      const [folder, name = ''] = path.split('/');
-      const key = name.slice(0, 64);
-      if (!isChunkKey(key) || key.slice(0, 2) !== folder) continue;
-      if (name === `${key}.kv`) keys.add(key);
-      else if (name === `${key}.tmp`) unfinished.push(join(this.#chunks, path));
+      // `<folder>/<key>.kv` or `.tmp`
+      const key = path.slice(3, 3 + 64);
+      const isFinished = path.endsWith('.kv');
+      if (!isChunkKey(key) || !key.startsWith(path.slice(0, 2))) continue;
+      if (path.length !== (isFinished ? FINISHED_LENGTH : UNFINISHED_LENGTH)) continue;
+      if (isFinished) keys.add(key);
+      else if (path.endsWith('.tmp')) unfinished.push(join(this.#chunks, path));
     }
     return { keys, unfinished, missing };
   }

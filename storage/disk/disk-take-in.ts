@@ -24,6 +24,9 @@ export class DiskTakeIn {
   readonly #residents: Residents<DiskChunk>;
   readonly #leftMeanwhile: Set<ChunkKey>;
   readonly #onLoaded: (chunks: readonly ChunkIdentity[]) => void;
+  /** The tier is as good as new: everything is fresh. */
+  readonly #isFirst: boolean;
+  /** What the directory has, unless everything is fresh. */
   readonly #there = new Set<ChunkKey>();
   readonly #fresh: LoadedResident<DiskChunk>[] = [];
 
@@ -36,6 +39,7 @@ export class DiskTakeIn {
     this.#residents = options.residents;
     this.#leftMeanwhile = options.leftMeanwhile;
     this.#onLoaded = options.onLoaded;
+    this.#isFirst = options.residents.count === 0 && options.leftMeanwhile.size === 0;
   }
 
   /** Tells own chunks that the tier does not have; the fresh ones are given back. They come after their parents. */
@@ -48,6 +52,7 @@ export class DiskTakeIn {
   }
 
   #isFresh({ key, parent }: LoadedChunk): boolean {
+    if (this.#isFirst) return true;
     if (this.#residents.isTaken(key)) this.#there.add(key);
     else if (parent !== undefined && !this.#there.has(parent) && this.#residents.get(parent) === undefined)
       this.#leftMeanwhile.add(key);

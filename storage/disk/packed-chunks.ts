@@ -2,11 +2,11 @@
  * Many loaded chunks as a few long values, which a message between threads carries several times as fast as one object
  * a chunk.
  */
-import { type ChunkKey, chunkKeyOf } from '../key.js';
+import { chunkKeysIn } from '../key.js';
 import type { LoadedChunk } from './backend.js';
 
-const KEY_LENGTH = 64;
-const NO_PARENT = ' '.repeat(KEY_LENGTH);
+/** In the place of a parent that is not. */
+const NO_KEY = '0'.repeat(64);
 
 const IS_OWN = 1;
 const IS_EXACT = 2;
@@ -18,7 +18,7 @@ const NUMBERS = 10;
 export interface PackedChunks {
   /** One after another. */
   readonly keys: string;
-  /** Likewise; blanks at position 0. */
+  /** Likewise; zeros at position 0. */
   readonly parents: string;
   readonly namespaces: readonly string[];
   /** `[n]`, the place of a chunk's namespace in `namespaces`. */
@@ -39,18 +39,24 @@ export function packChunks(chunks: readonly LoadedChunk[]): PackedChunks {
     tokens.set(chunk.tokens, start);
     start += chunk.tokens.length;
     const { usage } = chunk;
-    const { pinnedUntilMs = Number.NaN, pinTtlMs = Number.NaN, ttlMs = Number.NaN } = usage;
-    const isRoot = chunk.parent === undefined;
-    const flags = (chunk.isOwn ? IS_OWN : 0) | (chunk.isExact ? IS_EXACT : 0) | (isRoot ? IS_ROOT : 0);
-    numbers.set([chunk.tokens.length, flags, chunk.fileBytes, chunk.createdAtMs], i * NUMBERS);
-    numbers.set(
-      [usage.usedAtMs, usage.hits, pinnedUntilMs, pinTtlMs, ttlMs, usage.priority],
-      i * NUMBERS + 4,
-    );
+    const at = i * NUMBERS;
+    numbers[at] = chunk.tokens.length;
+    numbers[at + 1] =
+      (chunk.isOwn ? IS_OWN : 0) |
+      (chunk.isExact ? IS_EXACT : 0) |
+      (chunk.parent === undefined ? IS_ROOT : 0);
+    numbers[at + 2] = chunk.fileBytes;
+    numbers[at + 3] = chunk.createdAtMs;
+    numbers[at + 4] = usage.usedAtMs;
+    numbers[at + 5] = usage.hits;
+    numbers[at + 6] = usage.pinnedUntilMs ?? Number.NaN;
+    numbers[at + 7] = usage.pinTtlMs ?? Number.NaN;
+    numbers[at + 8] = usage.ttlMs ?? Number.NaN;
+    numbers[at + 9] = usage.priority;
   }
   return {
     keys: chunks.map(({ key }) => key).join(''),
-    parents: chunks.map(({ parent }) => parent ?? NO_PARENT).join(''),
+    parents: chunks.map(({ parent }) => parent ?? NO_KEY).join(''),
     namespaces,
     namespaceOf: Uint32Array.from(chunks, ({ namespace }) => places.get(namespace)!),
     tokens,
@@ -60,6 +66,8 @@ export function packChunks(chunks: readonly LoadedChunk[]): PackedChunks {
 
 export function unpackChunks(packed: PackedChunks): LoadedChunk[] {
   const { numbers, tokens } = packed;
+  const keys = chunkKeysIn(packed.keys);
+  const parents = chunkKeysIn(packed.parents);
   let start = 0;
   return Array.from(packed.namespaceOf, (namespace, i) => {
     const at = i * NUMBERS;
@@ -67,8 +75,8 @@ export function unpackChunks(packed: PackedChunks): LoadedChunk[] {
     const ownTokens = tokens.subarray(start, start + numbers[at]!);
     start += ownTokens.length;
     return {
-      key: keyAt(packed.keys, i),
-      parent: (flags & IS_ROOT) !== 0 ? undefined : keyAt(packed.parents, i),
+      key: keys[i]!,
+      parent: (flags & IS_ROOT) !== 0 ? undefined : parents[i],
       namespace: packed.namespaces[namespace]!,
       tokens: ownTokens,
       isOwn: (flags & IS_OWN) !== 0,
@@ -85,10 +93,6 @@ export function unpackChunks(packed: PackedChunks): LoadedChunk[] {
       },
     };
   });
-}
-
-function keyAt(keys: string, index: number): ChunkKey {
-  return chunkKeyOf(keys.slice(index * KEY_LENGTH, (index + 1) * KEY_LENGTH));
 }
 
 const defined = (number: number): number | undefined => (Number.isNaN(number) ? undefined : number);

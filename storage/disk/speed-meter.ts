@@ -14,6 +14,8 @@ export class SpeedMeter {
   #sinceMs = 0;
   #bytes = 0;
   #ms = 0;
+  /** Since something was moved last. */
+  #newMs = 0;
 
   constructor(now: Stopwatch) {
     this.#now = now;
@@ -42,12 +44,13 @@ export class SpeedMeter {
   #moved(bytes: number): void {
     const kept = 0.5 ** (bytes / HALF_LIFE_BYTES);
     this.#bytes = this.#bytes * kept + bytes;
-    this.#ms *= kept;
+    this.#ms = this.#ms * kept + this.#newMs;
+    this.#newMs = 0;
   }
 
   #advance(): void {
     const nowMs = this.#now();
-    if (this.#running > 0) this.#ms += nowMs - this.#sinceMs;
+    if (this.#running > 0) this.#newMs += nowMs - this.#sinceMs;
     this.#sinceMs = nowMs;
   }
 }
