@@ -57,7 +57,7 @@ export type BackendOptions = Pick<
 /**
  * Loads an imported model.
  *
- * @throws RadixkvError when it is damaged, the engine can't load it, or the disk tier's directory can't be used.
+ * @throws RadixkvError when it is damaged, the engine can't load it, or the disk tier can't be used.
  */
 export async function createBackend(options: BackendOptions): Promise<Backend> {
   const manifest = await readManifest(options.modelDirectory);
@@ -102,6 +102,7 @@ async function createService(
     },
   });
   try {
+    await tiers?.opened();
     await tiers?.measure(engine);
   } catch (error) {
     await engine.close();

@@ -6,7 +6,6 @@ import {
   type Clock,
   type CodecName,
   createChecksum,
-  DiskError,
   DiskStore,
   HostStore,
   type KvLayout,
@@ -43,13 +42,10 @@ const require = createRequire(import.meta.url);
 
 const CLOCK: Clock = { now: () => Date.now() };
 
-/** How long a start waits for the disk tier, which goes on to open beside the server. */
-const OPEN_WAIT_MS = 1000;
-
 /**
- * The tiers below the device; undefined when host memory holds not even one chunk.
+ * The tiers below the device, the disk opening in the background; undefined when host memory holds not even one chunk.
  *
- * @throws RadixkvError `invalid_value` when the disk tier's directory can't be used.
+ * @throws RadixkvError `invalid_value` for a codec that does not suit the model.
  */
 export async function createTiers(
   options: TierOptions,
@@ -95,28 +91,8 @@ export async function createTiers(
     },
   });
   const isMeasured = options.breakEven === 'auto';
-  const tiers = new Tiers({ prefixes, store: store!, disk, layout, breakEven, isMeasured });
-  if (disk !== undefined) await opening(disk, tiers, options);
-  return tiers;
-}
-
-/** Waits a moment for the disk tier, so that a directory that can't be used is refused at the start. */
-async function opening(disk: DiskStore, tiers: Tiers, { disk: options, logger }: TierOptions): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const moment = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, OPEN_WAIT_MS);
-  });
-  disk.opened.catch((error: unknown) => logger?.error({ error }, 'the disk tier can not be used'));
-  try {
-    await Promise.race([disk.opened, moment]);
-  } catch (cause) {
-    await tiers.close();
-    if (!(cause instanceof DiskError)) throw cause;
-    const message = `--disk-dir ${options!.directory} can't be used: ${cause.message}`;
-    throw new RadixkvError('invalid_value', message, { param: '--disk-dir', cause });
-  } finally {
-    clearTimeout(timer);
-  }
+  disk?.opened.catch((error: unknown) => options.logger?.error({ error }, 'the disk tier can not be used'));
+  return new Tiers({ prefixes, store: store!, disk, layout, breakEven, isMeasured });
 }
 
 /**

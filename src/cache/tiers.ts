@@ -2,8 +2,9 @@
  * The tiers below the device, to be looked after: measures both sides of the break-even at start-up, does upkeep now
  * and then, flushes at the end, and tells what happened between memory and disk.
  */
-import type { DiskStore, KvLayout, TieredStore } from '#storage';
+import { DiskError, type DiskStore, type KvLayout, type TieredStore } from '#storage';
 import type { Engine } from '../engine/engine.js';
+import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import type { PrefixCache } from './prefix-cache.js';
 
@@ -12,6 +13,9 @@ const MAINTAIN_MS = 5000;
 
 /** How long a stopping server goes on to write what its write policy owes the disk. */
 const FLUSH_TIMEOUT_MS = 10_000;
+
+/** How long a start waits for the disk tier beyond the engine; it goes on to open beside the server. */
+const OPEN_WAIT_MS = 250;
 
 /** Tokens of a tile that measures prefill; the first of two tiles pages the weights in and does not count. */
 const PROBE_TOKENS = 64;
@@ -46,6 +50,28 @@ export class Tiers {
     this.#breakEven = parts.breakEven;
     this.#isMeasured = parts.isMeasured;
     this.#timer = setInterval(() => this.#store.maintain(), MAINTAIN_MS).unref();
+  }
+
+  /**
+   * Waits a moment for the disk tier, so that what is there is found at once, and a directory that can't be used is
+   * refused at the start.
+   *
+   * @throws RadixkvError `invalid_value`
+   */
+  async opened(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const moment = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, OPEN_WAIT_MS);
+    });
+    try {
+      await Promise.race([this.prefixes.opened, moment]);
+    } catch (cause) {
+      if (!(cause instanceof DiskError)) throw cause;
+      const message = `--disk-dir can't be used: ${cause.message}`;
+      throw new RadixkvError('invalid_value', message, { param: '--disk-dir', cause });
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Measures prefill, and loads if there is something to load: what both are compared by. */
