@@ -9,7 +9,7 @@
 import { closeSync, existsSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { type ChunkKey, isOfKeyLength } from '../key.js';
-import type { StoredFile } from './chunk-format.js';
+import type { StoredFile } from './chunk-head.js';
 import { DiskError } from './disk-error.js';
 import { MIGRATIONS, migrate } from './migrations.js';
 

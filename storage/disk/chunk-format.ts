@@ -1,54 +1,34 @@
 /**
- * The file of one chunk: head (header and meta) and payload. Little-endian.
+ * Chunks as files: encodes, seals and checks them, for one model, KV layout, codec to write with, and encryption key.
  *
- * | offset | bytes | header                                                                    |
- * |--------|-------|---------------------------------------------------------------------------|
- * | 0      | 8     | `RADIXKV` and a zero byte                                                 |
- * | 8      | 8     | XXH64 of the head from byte 16 on, as stored                              |
- * | 16     | 2     | format version, 1                                                         |
- * | 18     | 2     | codec id                                                                  |
- * | 20     | 4     | flags: 1 meta and payload are encrypted, 2 the KV is exactly as computed  |
- * | 24     | 4     | bytes of the meta                                                         |
- * | 28     | 4     | bytes of the payload                                                      |
- * | 32     | 4     | bytes of the chunk when decoded                                           |
- * | 36     | 4     | 0                                                                         |
- * | 40     | 8     | created, milliseconds since the epoch, float64                            |
- * | 48     | 32    | key                                                                       |
- * | 80     | 32    | key of the parent, zeros at position 0                                    |
- * | 112    | 32    | fingerprint of model and KV layout                                        |
- * | 144    | 8     | id of the encryption key, zeros without                                   |
- * | 152    | 8     | XXH64 of the decoded chunk                                                |
- * | 160    | 28    | seal of the meta (see chunk-cipher.ts; its context is [16, 160)), or zeros |
- * | 188    | 28    | seal of the payload, likewise                                             |
- *
- * Meta: bytes of the namespace (4), namespace (UTF-8), tokens (int32 each). Payload: the chunk as its codec wrote it.
- *
- * A head is believed when its checksum holds, a payload when the decoded chunk hashes to what the head says: any
- * doubt is `undefined`. The checksum is that of the slot bytes of every tier, so that a promoted chunk is hashed
- * once. Encryption hides KV, tokens and namespace; keys stay visible, so who sees the files and knows a tenant's
+ * A file is a head (chunk-head.ts) and a payload, the chunk as its codec wrote it, sealed where there is a key
+ * (chunk-cipher.ts). A payload is believed when the decoded chunk hashes to what the head says: any doubt is
+ * `undefined`. The checksum is that of the slot bytes of every tier, so that a promoted chunk is hashed once.
+ * Encryption hides KV, tokens and namespace; keys stay visible, so who sees the files and knows a tenant's
  * credentials can tell whether a prompt he guesses is there. Knows no paths.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { Checksum } from '../checksum.js';
 import { type Codec, type CodecName, codecsOf } from '../codec.js';
-import { type ChunkKey, chunkKey, chunkKeyOf } from '../key.js';
+import { type ChunkKey, chunkKey } from '../key.js';
 import type { KvLayout } from '../layout.js';
 import type { ChunkIdentity } from '../store.js';
 import { type ChunkCipher, KEY_ID_BYTES, SEAL_BYTES } from './chunk-cipher.js';
-
-const MAGIC = Buffer.from('RADIXKV\0');
-const VERSION = 1;
-const ENCRYPTED = 1;
-const EXACT = 2;
-
-export const HEADER_BYTES = 216;
-const META_BYTES_MAX = 1 << 20;
-
-const CHECKED_FROM = 16;
-const SEALED_CONTEXT_END = 160;
-const NO_KEY = Buffer.alloc(32);
-const NO_SEAL = Buffer.alloc(SEAL_BYTES);
+import {
+  beginHead,
+  type ChunkHead,
+  completeHead,
+  encodeMeta,
+  fileBytesOf,
+  isHeadLength,
+  parseHead,
+  parseMeta,
+  type StoredFile,
+  sealContext,
+  sealedParts,
+  tokensIn,
+} from './chunk-head.js';
 
 /** A chunk to be written, beyond its bytes. */
 export interface ChunkDraft extends ChunkIdentity {
@@ -66,30 +46,10 @@ export interface ChunkFile {
   readonly isExact: boolean;
 }
 
-/** What must agree between the catalogue and a file. */
-export interface StoredFile {
-  readonly key: ChunkKey;
-  readonly fileBytes: number;
-  readonly codecId: number;
-  readonly isExact: boolean;
-}
-
 /** What a file is read into. */
 export interface FileBuffers {
   readonly head: Buffer;
   readonly payload: Uint8Array;
-}
-
-/** What a head tells. */
-export interface ChunkHead extends StoredFile {
-  readonly parent: ChunkKey | undefined;
-  readonly fingerprint: Buffer;
-  readonly keyId: Buffer;
-  readonly createdAtMs: number;
-  /** Bytes of header and meta. */
-  readonly headBytes: number;
-  readonly chunkBytes: number;
-  readonly checksum: bigint;
 }
 
 export class ChunkFormat {
@@ -151,38 +111,25 @@ export class ChunkFormat {
     }
     assert(checksum !== undefined);
     const isExact = draft.isExact && codec.isLossless;
-    const meta = metaOf(draft);
-    const head = Buffer.alloc(HEADER_BYTES + meta.byteLength);
-    MAGIC.copy(head);
-    head.writeUInt16LE(VERSION, 16);
-    head.writeUInt16LE(codec.id, 18);
-    head.writeUInt32LE((this.#cipher ? ENCRYPTED : 0) | (isExact ? EXACT : 0), 20);
-    head.writeUInt32LE(meta.byteLength, 24);
-    head.writeUInt32LE(payload.byteLength, 28);
-    head.writeUInt32LE(bytes.byteLength, 32);
-    head.writeDoubleLE(draft.createdAtMs, 40);
-    head.write(draft.key, 48, 'hex');
-    head.write(draft.parent ?? '', 80, 'hex');
-    this.fingerprint.copy(head, 112);
-    this.keyId.copy(head, 144);
-    head.writeBigUInt64LE(checksum, 152);
-    if (this.#cipher === undefined) meta.copy(head, HEADER_BYTES);
+    const { key, parent, createdAtMs } = draft;
+    const { fingerprint, keyId } = this;
+    const { id: codecId } = codec;
+    const chunkBytes = bytes.byteLength;
+    const meta = encodeMeta(draft);
+    const head = beginHead(
+      { key, parent, createdAtMs, fingerprint, keyId, codecId, isExact, chunkBytes, checksum },
+      { meta: meta.byteLength, payload: payload.byteLength },
+    );
+    if (this.#cipher === undefined) completeHead(head, { meta }, this.#checksum);
     else {
-      const context = head.subarray(CHECKED_FROM, SEALED_CONTEXT_END);
-      const ofMeta = this.#cipher.seal(meta, context);
-      const ofPayload = this.#cipher.seal(payload, context);
-      ofMeta.seal.copy(head, 160);
-      ofPayload.seal.copy(head, 188);
-      ofMeta.sealed.copy(head, HEADER_BYTES);
+      const ofMeta = this.#cipher.seal(meta, sealContext(head));
+      const ofPayload = this.#cipher.seal(payload, sealContext(head));
+      const seals = { meta: ofMeta.seal, payload: ofPayload.seal };
+      completeHead(head, { meta: ofMeta.sealed, seals }, this.#checksum);
       payload = ofPayload.sealed;
     }
-    head.writeBigUInt64LE(this.#checksum(head.subarray(CHECKED_FROM)), 8);
-    return {
-      parts: [head, payload],
-      fileBytes: head.byteLength + payload.byteLength,
-      codecId: codec.id,
-      isExact,
-    };
+    const fileBytes = head.byteLength + payload.byteLength;
+    return { parts: [head, payload], fileBytes, codecId, isExact };
   }
 
   /** Buffers to read a file into: its head, and its payload (right into `into`, where that needs no decoding). */
@@ -212,8 +159,7 @@ export class ChunkFormat {
     if (!isExpected) return undefined;
     let encoded = payload;
     if (this.#cipher !== undefined) {
-      const context = head.subarray(CHECKED_FROM, SEALED_CONTEXT_END);
-      const opened = this.#cipher.open(head.subarray(188, 216), payload, context);
+      const opened = this.#cipher.open(sealedParts(head).seals.payload, payload, sealContext(head));
       if (opened === undefined) return undefined;
       encoded = opened;
     }
@@ -223,33 +169,14 @@ export class ChunkFormat {
 
   /** What a sound head says; `head` may be longer. */
   readHead(head: Buffer): ChunkHead | undefined {
-    const headBytes = headBytesOf(head);
-    if (headBytes === undefined || headBytes > head.byteLength) return undefined;
-    const own = head.subarray(0, headBytes);
-    if (own.readBigUInt64LE(8) !== this.#checksum(own.subarray(CHECKED_FROM))) return undefined;
-    const parent = own.subarray(80, 112);
-    return {
-      key: chunkKeyOf(own.toString('hex', 48, 80)),
-      parent: parent.equals(NO_KEY) ? undefined : chunkKeyOf(parent.toString('hex')),
-      fingerprint: own.subarray(112, 144),
-      keyId: own.subarray(144, 152),
-      codecId: own.readUInt16LE(18),
-      isExact: (own.readUInt32LE(20) & EXACT) !== 0,
-      createdAtMs: own.readDoubleLE(40),
-      headBytes,
-      fileBytes: headBytes + own.readUInt32LE(28),
-      chunkBytes: own.readUInt32LE(32),
-      checksum: own.readBigUInt64LE(152),
-    };
+    return parseHead(head, this.#checksum);
   }
 
-  /** Namespace and tokens in a sound head of this encryption key; undefined when they can't be had. */
+  /** Namespace and tokens in a sound head; undefined when they can't be had. */
   readMeta(head: Buffer): Pick<ChunkIdentity, 'namespace' | 'tokens'> | undefined {
-    const sealed = head.subarray(HEADER_BYTES, headBytesOf(head));
-    const isSealed = !head.subarray(160, 188).equals(NO_SEAL);
-    const context = head.subarray(CHECKED_FROM, SEALED_CONTEXT_END);
-    const meta = isSealed ? this.#cipher?.open(head.subarray(160, 188), sealed, context) : sealed;
-    return meta && parseMeta(meta);
+    const { meta, seals, isEncrypted } = sealedParts(head);
+    const opened = isEncrypted ? this.#cipher?.open(seals.meta, meta, sealContext(head)) : Buffer.from(meta);
+    return opened && parseMeta(opened);
   }
 
   /** Tokens as the catalogue keeps them: sealed under the encryption key, and for this chunk only. */
@@ -283,47 +210,4 @@ export class ChunkFormat {
     if (payloadBytes === undefined || file.fileBytes !== fileBytesOf(chunk, payloadBytes)) return false;
     return chunkKey({ fingerprint: this.#modelFingerprint, salt: namespace, parent, tokens }) === key;
   }
-}
-
-/** The length of a chunk's file. */
-export function fileBytesOf({ namespace, tokens }: ChunkIdentity, payloadBytes: number): number {
-  return HEADER_BYTES + 4 + Buffer.byteLength(namespace) + tokens.byteLength + payloadBytes;
-}
-
-/** The length of a head by its header; undefined when it isn't one of this version. */
-export function headBytesOf(header: Buffer): number | undefined {
-  if (header.byteLength < HEADER_BYTES || !header.subarray(0, 8).equals(MAGIC)) return undefined;
-  if (header.readUInt16LE(16) !== VERSION) return undefined;
-  const headBytes = HEADER_BYTES + header.readUInt32LE(24);
-  return isHeadLength(headBytes) ? headBytes : undefined;
-}
-
-function isHeadLength(bytes: number): boolean {
-  return bytes >= HEADER_BYTES && bytes <= HEADER_BYTES + META_BYTES_MAX;
-}
-
-function metaOf(chunk: ChunkIdentity): Buffer {
-  const { namespace, tokens } = chunk;
-  const length = Buffer.alloc(4);
-  length.writeUInt32LE(Buffer.byteLength(namespace));
-  return Buffer.concat([
-    length,
-    Buffer.from(namespace),
-    new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength),
-  ]);
-}
-
-function parseMeta(meta: Buffer): Pick<ChunkIdentity, 'namespace' | 'tokens'> | undefined {
-  if (meta.byteLength < 4) return undefined;
-  const tokensAt = 4 + meta.readUInt32LE(0);
-  if (tokensAt > meta.byteLength) return undefined;
-  const tokens = tokensIn(meta.subarray(tokensAt));
-  return tokens && { namespace: meta.toString('utf8', 4, tokensAt), tokens };
-}
-
-/** A view where the memory allows it, else a copy. */
-function tokensIn({ buffer, byteOffset, byteLength }: Uint8Array): Int32Array | undefined {
-  if (byteLength % 4 !== 0) return undefined;
-  if (byteOffset % 4 === 0) return new Int32Array(buffer, byteOffset, byteLength / 4);
-  return new Int32Array(buffer.slice(byteOffset, byteOffset + byteLength));
 }

@@ -12,7 +12,8 @@
 import type { ChunkKey } from '../key.js';
 import type { LoadedChunk, LoadReport } from './backend.js';
 import type { CatalogueRow, CatalogueTable, NewRow } from './catalogue.js';
-import { type ChunkFormat, HEADER_BYTES, headBytesOf } from './chunk-format.js';
+import type { ChunkFormat } from './chunk-format.js';
+import { HEADER_BYTES, headBytesOf } from './chunk-head.js';
 import type { ChunkPaths } from './chunk-paths.js';
 import type { FileSystem } from './file-system.js';
 import { ParentsFirst } from './parents-first.js';

@@ -32,7 +32,7 @@ import type {
 import type { LoadReport, OpenBackend, ReadResult } from './backend.js';
 import { Backoff } from './backoff.js';
 import type { ChunkUsage, UsageOf } from './catalogue.js';
-import { fileBytesOf } from './chunk-format.js';
+import { fileBytesOf } from './chunk-head.js';
 import { chargedBytes, DiskBudget } from './disk-budget.js';
 import { DiskConnection, type TakeIn } from './disk-connection.js';
 import { zeroCounters } from './disk-counters.js';

@@ -9,7 +9,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { after, suite, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type ChunkIdentity, DiskError, type DiskStore } from '#storage';
-import { fileBytesOf } from '../../../storage/disk/chunk-format.js';
+import { fileBytesOf } from '../../../storage/disk/chunk-head.js';
 
 import { bytesOf, chainOf, chunkAfter, LAYOUT } from './chunks.js';
 import { DiskWorld, pathOf, STORED_BYTES } from './disk-world.js';

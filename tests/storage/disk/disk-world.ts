@@ -17,7 +17,8 @@ import {
 } from '#storage';
 import { Catalogue } from '../../../storage/disk/catalogue.js';
 import { ChunkCipher } from '../../../storage/disk/chunk-cipher.js';
-import { ChunkFormat, fileBytesOf } from '../../../storage/disk/chunk-format.js';
+import { ChunkFormat } from '../../../storage/disk/chunk-format.js';
+import { fileBytesOf } from '../../../storage/disk/chunk-head.js';
 import { chargedBytes } from '../../../storage/disk/disk-budget.js';
 import { LocalBackend } from '../../../storage/disk/local-backend.js';
 
