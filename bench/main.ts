@@ -22,6 +22,7 @@ import { soak } from './soak.js';
 import { hitRate, judge, SHORT_SOAK_TOLERANCE, SOAK_TOLERANCE, verdictTable } from './soak-verdict.js';
 import { startUpBench, startUpLine } from './start-up.bench.js';
 import { benchSection, markdownTable, replaceSection } from './table.js';
+import { traceBench } from './trace.bench.js';
 
 const COMPARED = ['ttft', 'prefill', 'decode'] as const;
 /** Long enough for spinning threads of the subject before to go to sleep. */
@@ -38,6 +39,7 @@ interface Options {
   readonly model: string;
   readonly text?: string;
   readonly minutes: number;
+  readonly trace?: string;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -127,6 +129,10 @@ async function measure(what: string, options: Options): Promise<Measured> {
     console.log(measures);
     return { rows: [], measures };
   }
+  if (what === 'trace') {
+    const { trace: path, quick = false } = options;
+    return { rows: [], measures: traceBench({ quick, ...(path !== undefined && { path }) }) };
+  }
   if (what === 'liveness') {
     const measures = await liveness({ ...options, promptTokens: 4000 });
     console.log(measures);
@@ -145,6 +151,7 @@ const program = new Command('npm run bench --')
     new Argument('<what>', 'table: rewrite the README from the results').choices([
       ...COMPARED,
       'radix',
+      'trace',
       'overhead',
       'liveness',
       'quality',
@@ -164,6 +171,7 @@ const program = new Command('npm run bench --')
   )
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--minutes <count>', 'how long (soak)', Number, 10)
+  .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')
   .action(async (what: string, options: Options) => {

@@ -42,7 +42,7 @@ export interface HostStoreOptions {
   readonly checksum: Checksum;
   readonly clock: Clock;
   readonly onEvict?: OnEvict;
-  /** Who goes first; default `lru`. */
+  /** Who goes first; default `adaptive`. */
   readonly policy?: PolicyName;
   /** The share of the capacity that may be pinned; default 0.5. */
   readonly pinShare?: number;

@@ -50,6 +50,13 @@ export class Ranking<T> {
     if (last !== ticket) this.#sink(last, this.#rise(last, position));
   }
 
+  /** Gives every item a new value. O(n). */
+  revalue(rankOf: (item: T) => number): void {
+    for (const ticket of this.#heap) ticket.value = rankOf(ticket.item);
+    for (let position = (this.#heap.length >> 1) - 1; position >= 0; position--)
+      this.#sink(this.#heap[position]!, position);
+  }
+
   /** All tickets, lowest value first; the ranking must not change meanwhile. O(log n) each, none in advance. */
   *ascending(): Generator<Ticket<T>, void, undefined> {
     const frontier = new FlatQueue();

@@ -5,7 +5,7 @@
  */
 import type { ChunkKey } from './key.js';
 import type { RankedChunk } from './policy/policy.js';
-import { Ticket } from './ranking.js';
+import { type Ranking, Ticket } from './ranking.js';
 import type { Retention } from './store.js';
 
 /** What a chunk has been through, for a store that remembers it over a restart. */
@@ -59,9 +59,10 @@ export class Entry<Data> implements Resident<Data>, RankedChunk {
   /** Chunks right after it in the tier, those being written included. */
   children = 0;
   depth = 0;
-  rank = 0;
+  lastUse = 0;
   /** Its place among the chunks that may be evicted. */
   readonly leaf: Ticket<Entry<Data>> = new Ticket(this);
+  leaves: Ranking<Entry<Data>> | undefined = undefined;
   /** When to see whether its TTL ran out; made when it has one. */
   expiry: Ticket<Entry<Data>> | undefined = undefined;
   /** When to see whether its pin ran out; made when it is pinned. */

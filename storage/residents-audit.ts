@@ -1,13 +1,13 @@
 /** Recounts who is in a tier against what it claims (the invariants of residents.ts). Changes nothing. */
 import assert from 'node:assert/strict';
 import type { ChunkKey } from './key.js';
-import type { Ranking } from './ranking.js';
 import type { Entry } from './resident.js';
+import type { Lanes } from './residents.js';
 
 interface ResidentsState<Data> {
   readonly entries: ReadonlyMap<ChunkKey, Entry<Data>>;
   readonly orphans: ReadonlyMap<ChunkKey, number>;
-  readonly leaves: ReadonlyMap<number, Ranking<Entry<Data>>>;
+  readonly leaves: ReadonlyMap<number, Lanes<Data>>;
   readonly usedBytes: number;
   readonly capacityBytes: number;
   readonly pinnedBytes: number;
@@ -25,7 +25,7 @@ export function auditResidents<Data>(tier: ResidentsState<Data>): void {
     if (entry.isPinned) pinnedBytes += entry.bytes;
     if (entry.mayBeEvicted) leaves++;
     assert.equal(entry.leaf.position !== undefined, entry.mayBeEvicted, 'what may be evicted is ranked');
-    assert(!entry.mayBeEvicted || entry.leaf.value === entry.rank, 'a chunk stands at its rank');
+    assert.equal(entry.leaves !== undefined, entry.mayBeEvicted);
     assert(entry.state === 'present' || !entry.isPinned, 'only a present chunk is pinned');
     if (entry.state === 'condemned') assert(entry.leases > 0, 'a condemned chunk is leased');
     else if (entry.parent !== undefined) children.set(entry.parent, (children.get(entry.parent) ?? 0) + 1);
@@ -41,7 +41,7 @@ export function auditResidents<Data>(tier: ResidentsState<Data>): void {
   assert.equal(tier.pinnedBytes, pinnedBytes, 'pinned bytes equal a recount');
   assert(pinnedBytes <= tier.pinBytesMax, 'pins keep to their share');
   let ranked = 0;
-  for (const ranking of tier.leaves.values()) {
+  for (const ranking of [...tier.leaves.values()].flat()) {
     ranking.audit();
     ranked += ranking.size;
   }

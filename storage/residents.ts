@@ -17,7 +17,7 @@ import assert from 'node:assert/strict';
 import type { Clock } from './clock.js';
 import { Deadlines } from './deadlines.js';
 import type { ChunkKey } from './key.js';
-import { POLICIES, type PolicyName } from './policy/index.js';
+import { createPolicy, DEFAULT_POLICY, type PolicyName } from './policy/index.js';
 import type { Policy } from './policy/policy.js';
 import { Ranking } from './ranking.js';
 import { Entry, type Newcomer, type Resident, type ResidentHistory } from './resident.js';
@@ -39,7 +39,7 @@ export interface LoadedResident<Data> {
 export interface ResidentsOptions<Data> {
   readonly capacityBytes: number;
   readonly clock: Clock;
-  /** Default `lru`. */
+  /** Default `DEFAULT_POLICY`. */
   readonly policy?: PolicyName | undefined;
   /** The share of the capacity that may be pinned, 0 to 1; default 0.5. */
   readonly pinShare?: number | undefined;
@@ -48,6 +48,9 @@ export interface ResidentsOptions<Data> {
   /** Nobody uses a chunk's bytes any more. Before `onLeave` where both happen at once. Must not call back. */
   readonly onFree: (chunk: Resident<Data>) => void;
 }
+
+/** By the number of the lane. */
+export type Lanes<Data> = readonly [Ranking<Entry<Data>>, Ranking<Entry<Data>>];
 
 export class Residents<Data> {
   readonly capacityBytes: number;
@@ -59,19 +62,25 @@ export class Residents<Data> {
   readonly #entries = new Map<ChunkKey, Entry<Data>>();
   /** Chunks after one that cannot be found: their number by its key. */
   readonly #orphans = new Map<ChunkKey, number>();
-  /** The chunks that may be evicted, by priority. */
-  readonly #leaves = new Map<number, Ranking<Entry<Data>>>();
+  /** The chunks that may be evicted, by priority and lane of the policy. */
+  readonly #leaves = new Map<number, Lanes<Data>>();
   /** The keys of `#leaves`, ascending. */
   #priorities: number[] = [];
+  /** Additions and uses. */
+  #uses = 0;
   #usedBytes = 0;
   #pinnedBytes = 0;
 
   constructor(options: ResidentsOptions<Data>) {
-    const { capacityBytes, clock, policy = 'lru', pinShare = 0.5 } = options;
+    const { capacityBytes, clock, policy = DEFAULT_POLICY, pinShare = 0.5 } = options;
     assert(capacityBytes >= 0 && pinShare >= 0 && pinShare <= 1);
     this.capacityBytes = capacityBytes;
     this.#pinBytesMax = capacityBytes * pinShare;
-    this.#policy = POLICIES[policy]();
+    this.#policy = createPolicy(policy, {
+      capacityBytes,
+      moved: (chunk) => this.#rank(this.#entries.get(chunk.key)!),
+      movedAll: () => this.#rankAll(),
+    });
     this.#deadlines = new Deadlines(clock);
     this.#onLeave = options.onLeave;
     this.#onFree = options.onFree;
@@ -132,8 +141,7 @@ export class Residents<Data> {
     entry.state = 'present';
     entry.usedAtMs = this.#deadlines.now();
     this.#deadlines.watch(entry);
-    this.#policy.added(entry);
-    this.#rank(entry);
+    this.#welcome(entry);
   }
 
   /** The chunk was not written. */
@@ -182,8 +190,7 @@ export class Residents<Data> {
     }
     entered.sort((a, b) => a.usedAtMs - b.usedAtMs);
     for (const [i, entry] of entered.entries()) {
-      this.#policy.added(entry);
-      this.#rank(entry);
+      this.#welcome(entry);
       if (i % LOAD_STEP_CHUNKS === 0) yield;
     }
     this.makeRoom(0);
@@ -195,7 +202,8 @@ export class Residents<Data> {
     while (this.#usedBytes + bytes > this.capacityBytes) {
       const leaf = this.#lowest();
       if (leaf === undefined) return false;
-      this.#leave(leaf, 'capacity');
+      if (this.#policy.spare?.(leaf)) this.#rank(leaf);
+      else this.#leave(leaf, 'capacity');
     }
     return true;
   }
@@ -212,8 +220,8 @@ export class Residents<Data> {
   victims(count: number): ChunkKey[] {
     this.#endPins(this.#deadlines.now());
     const keys: ChunkKey[] = [];
-    for (const priority of this.#priorities) {
-      for (const { item } of this.#leaves.get(priority)!.ascending()) {
+    for (const ranking of this.#rankings()) {
+      for (const { item } of ranking.ascending()) {
         if (keys.length === count) return keys;
         keys.push(item.key);
       }
@@ -239,8 +247,9 @@ export class Residents<Data> {
       const entry = this.#find(key);
       if (entry === undefined) continue;
       entry.hits++;
+      entry.lastUse = ++this.#uses;
       this.#deadlines.renew(entry, nowMs);
-      this.#policy.used(entry);
+      this.#policy.used?.(entry);
       this.#rank(entry);
     }
   }
@@ -302,8 +311,7 @@ export class Residents<Data> {
   /** Lets every present chunk go, children before their parents. */
   clear(reason: EvictReason): void {
     const present = [...this.#entries.values()].filter((entry) => entry.state === 'present');
-    for (const entry of present.sort((a, b) => b.depth - a.depth || a.rank - b.rank))
-      this.#leave(entry, reason);
+    for (const entry of present.sort((a, b) => b.depth - a.depth)) this.#leave(entry, reason);
   }
 
   /** Recounts everything and throws an `AssertionError` on a broken invariant. O(chunks): for tests and idle times. */
@@ -343,11 +351,25 @@ export class Residents<Data> {
   }
 
   #lowest(): Entry<Data> | undefined {
-    for (const priority of this.#priorities) {
-      const { first } = this.#leaves.get(priority)!;
-      if (first !== undefined) return first.item;
-    }
+    for (const { first } of this.#rankings()) if (first !== undefined) return first.item;
     return undefined;
+  }
+
+  /** In the order in which they give chunks up. */
+  *#rankings(): Generator<Ranking<Entry<Data>>, void, undefined> {
+    const [first, second] = (this.#policy.firstLane?.() ?? 0) === 0 ? ([0, 1] as const) : ([1, 0] as const);
+    for (const priority of this.#priorities) {
+      const lanes = this.#leaves.get(priority)!;
+      yield lanes[first];
+      yield lanes[second];
+    }
+  }
+
+  /** The policy hears of a present chunk. */
+  #welcome(entry: Entry<Data>): void {
+    entry.lastUse = ++this.#uses;
+    this.#policy.added?.(entry);
+    this.#rank(entry);
   }
 
   /** Its parent counts it already. */
@@ -362,7 +384,7 @@ export class Residents<Data> {
 
   #leave(entry: Entry<Data>, reason: EvictReason): void {
     this.#unpin(entry);
-    this.#policy.left(entry);
+    this.#policy.left?.(entry, reason === 'capacity');
     this.#exit(entry);
     this.#onLeave(entry, reason);
   }
@@ -414,13 +436,25 @@ export class Residents<Data> {
 
   /** Puts a chunk among those that may be evicted, or takes it from there. */
   #rank(entry: Entry<Data>): void {
-    let leaves = this.#leaves.get(entry.priority);
-    if (leaves === undefined) {
-      leaves = new Ranking();
-      this.#leaves.set(entry.priority, leaves);
+    const leaves = entry.mayBeEvicted
+      ? this.#lanesOf(entry.priority)[this.#policy.lane?.(entry) ?? 0]
+      : undefined;
+    if (entry.leaves !== leaves) entry.leaves?.delete(entry.leaf);
+    entry.leaves = leaves;
+    leaves?.set(entry.leaf, this.#policy.rank(entry));
+  }
+
+  #rankAll(): void {
+    for (const ranking of this.#rankings()) ranking.revalue((entry) => this.#policy.rank(entry));
+  }
+
+  #lanesOf(priority: number): Lanes<Data> {
+    let lanes = this.#leaves.get(priority);
+    if (lanes === undefined) {
+      lanes = [new Ranking(), new Ranking()];
+      this.#leaves.set(priority, lanes);
       this.#priorities = [...this.#leaves.keys()].sort((a, b) => a - b);
     }
-    if (entry.mayBeEvicted) leaves.set(entry.leaf, entry.rank);
-    else leaves.delete(entry.leaf);
+    return lanes;
   }
 }

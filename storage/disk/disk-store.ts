@@ -60,7 +60,7 @@ export interface DiskStoreOptions {
   readonly clock: Clock;
   /** For measured speeds. */
   readonly stopwatch: Stopwatch;
-  /** Who goes first; default `lru`. */
+  /** Who goes first; default `adaptive`. */
   readonly policy?: PolicyName | undefined;
   /** The share of the capacity that may be pinned; default 0.5. */
   readonly pinShare?: number | undefined;

@@ -2,15 +2,7 @@
 import type { Policy, RankedChunk } from './policy.js';
 
 export class Lru implements Policy {
-  #uses = 0;
-
-  added(chunk: RankedChunk): void {
-    chunk.rank = ++this.#uses;
+  rank(chunk: RankedChunk): number {
+    return chunk.lastUse;
   }
-
-  used(chunk: RankedChunk): void {
-    chunk.rank = ++this.#uses;
-  }
-
-  left(): void {}
 }

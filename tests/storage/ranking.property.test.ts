@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Ranking, Ticket } from '../../storage/ranking.js';
 
-const call = fc.record({ ticket: fc.nat(7), value: fc.option(fc.nat(9)) });
+const call = fc.record({ ticket: fc.nat(7), value: fc.option(fc.nat(9)), revalue: fc.nat(20) });
 
 test('the lowest value is first, and all come in ascending order, wherever tickets move', () => {
   fc.assert(
@@ -12,8 +12,12 @@ test('the lowest value is first, and all come in ascending order, wherever ticke
       const ranking = new Ranking<number>();
       const tickets = Array.from({ length: 8 }, (_, item) => new Ticket(item));
       const model = new Map<number, number>();
-      for (const { ticket, value } of calls) {
-        if (value === null) {
+      for (const { ticket, value, revalue } of calls) {
+        if (revalue < 8) {
+          const rankOf = (item: number): number => (item * 5 + revalue) % 8;
+          ranking.revalue(rankOf);
+          for (const item of model.keys()) model.set(item, rankOf(item));
+        } else if (value === null) {
           ranking.delete(tickets[ticket]!);
           model.delete(ticket);
         } else {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { ChunkKey, EvictReason } from '#storage';
+import { type ChunkKey, type EvictReason, POLICY_NAMES, type PolicyName } from '#storage';
 import { Residents } from '../../storage/residents.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { chunk } from './chunk-store.contract.js';
@@ -141,12 +141,17 @@ class Pair {
   readonly clock = new ManualClock(0);
   readonly left: string[] = [];
   readonly freed: number[] = [];
-  readonly residents = new Residents<number>({
-    capacityBytes: CAPACITY,
-    clock: this.clock,
-    onLeave: ({ data }, reason) => this.left.push(`${data} ${reason}`),
-    onFree: ({ data }) => this.freed.push(data),
-  });
+  readonly residents: Residents<number>;
+
+  constructor(policy: PolicyName = 'lru') {
+    this.residents = new Residents<number>({
+      capacityBytes: CAPACITY,
+      policy,
+      clock: this.clock,
+      onLeave: ({ data }, reason) => this.left.push(`${data} ${reason}`),
+      onFree: ({ data }) => this.freed.push(data),
+    });
+  }
 
   run(step: Call): void {
     const { residents, model } = this;
@@ -312,5 +317,39 @@ test('what was in the tier before a restart is taken in, in any order, as what i
         [...used].sort((a, b) => a - b),
       );
     }),
+  );
+});
+
+/** Requests for the paths to these chunks: what is there is used, the rest comes. */
+function ask(residents: Residents<number>, i: number): void {
+  const path: number[] = [];
+  for (let at: number | undefined = i; at !== undefined; at = parentOf(at)) path.push(at);
+  const isHere = (at: number): boolean => residents.get(TREE[at]!.key) !== undefined;
+  const found = path.filter(isHere).map((at) => TREE[at]!.key);
+  residents.touch(found);
+  for (const key of found) residents.lease(key);
+  for (const at of path.toReversed()) {
+    if (isHere(at)) continue;
+    const { key, parent } = TREE[at]!;
+    if (residents.add({ key, parent, bytes: 1 + (at % 3), data: at }) === undefined) break;
+    residents.commit(key);
+  }
+  for (const key of found) residents.release(key);
+}
+
+test('whatever the policy, what is there is whole prefixes and within the capacity', () => {
+  const policies = fc.constantFrom(...POLICY_NAMES);
+  fc.assert(
+    fc.property(policies, fc.array(index, { minLength: 50, maxLength: 300 }), (policy, requests) => {
+      const { residents } = new Pair(policy);
+      for (const i of requests) {
+        ask(residents, i);
+        residents.audit();
+        for (const { parent } of residents.all())
+          assert(parent === undefined || residents.get(parent) !== undefined);
+        assert.equal(new Set(residents.victims(99)).size, residents.victims(99).length);
+      }
+    }),
+    { numRuns: 150 },
   );
 });
