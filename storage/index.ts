@@ -6,6 +6,7 @@ export { CIPHER_KEY_BYTES } from './disk/chunk-cipher.js';
 export { DIRECTORY_BYTES } from './disk/disk-budget.js';
 export { DiskError, type DiskErrorCode } from './disk/disk-error.js';
 export { DiskStore, type DiskStoreOptions } from './disk/disk-store.js';
+export { widenHalves } from './float16.js';
 export { HostStore, type HostStoreOptions } from './host-store.js';
 export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';

@@ -3,20 +3,14 @@
  *
  * float16 goes through a table of all 65,536 values; bfloat16 is the upper half of a float32. Knows no file formats.
  */
+import { widenHalves } from '#storage';
 
-/** The float32 bits of one float16. A subnormal half is `mantissa · 2⁻²⁴`, exact in float32. */
-function halfBits(half: number): number {
-  const sign = (half & 0x8000) << 16;
-  const exponent = (half >> 10) & 0x1f;
-  const mantissa = half & 0x3ff;
-  if (exponent === 0x1f) return sign | 0x7f800000 | (mantissa << 13);
-  if (exponent !== 0) return sign | ((exponent + 112) << 23) | (mantissa << 13);
-  if (mantissa === 0) return sign;
-  const leading = 31 - Math.clz32(mantissa);
-  return sign | ((leading + 103) << 23) | ((mantissa << (23 - leading)) & 0x7fffff);
-}
-
-const BITS = Uint32Array.from({ length: 0x10000 }, (_, half) => halfBits(half));
+/** The float32 bits of every float16, indexed by its 16 bits. */
+const BITS = new Uint32Array(0x10000);
+widenHalves(
+  Uint16Array.from(BITS, (_, half) => half),
+  BITS,
+);
 
 /** float32 value of every float16, indexed by its 16 bits. 256 kB, shared; do not write. */
 const HALF_TO_FLOAT = new Float32Array(BITS.buffer);
