@@ -151,7 +151,7 @@ export class Residents<Data> {
 
   /**
    * Takes in what was in the tier before a restart, in any order, as present; then evicts what is too much. Times in
-   * the future count as now, and pins beyond their share are dropped. O(n log n).
+   * the future count as now, and pins beyond their share, or that keep too much, are dropped. O(n log n).
    */
   load(chunks: Iterable<LoadedResident<Data>>): void {
     for (const _ of this.loadInSteps(chunks));
@@ -193,6 +193,9 @@ export class Residents<Data> {
       this.#welcome(entry);
       if (i % LOAD_STEP_CHUNKS === 0) yield;
     }
+    if (this.makeRoom(0)) return;
+    // Pins hold what is before them too, which may be more than the tier takes now: then they go.
+    for (const entry of entered) this.#unpin(entry);
     this.makeRoom(0);
   }
 

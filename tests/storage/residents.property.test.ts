@@ -317,6 +317,7 @@ test('what was in the tier before a restart is taken in, in any order, as what i
         [...used].sort((a, b) => a - b),
       );
     }),
+    { numRuns: 2000 },
   );
 });
 
