@@ -15,7 +15,7 @@ import { systemClock } from '../src/model/clock.js';
 import { importModel } from '../src/model/importer.js';
 import { ModelRegistry } from '../src/model/registry.js';
 import { createBackend } from '../src/server.js';
-import { type CompletionRequest, GREEDY } from '../src/serving/completion.js';
+import { type CompletionRequest, DEFAULT_CACHE, GREEDY } from '../src/serving/completion.js';
 import { canDropPageCache } from './page-cache.js';
 import { RestartedServer } from './restarted.js';
 import type { Subject } from './subject.js';
@@ -60,6 +60,7 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
       n: 1,
       maxTokens: 1,
       stop: [],
+      cache: DEFAULT_CACHE,
       sampling: GREEDY,
       signal: new AbortController().signal,
     };

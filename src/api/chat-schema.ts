@@ -1,6 +1,6 @@
 /** The body of `POST /v1/chat/completions`, and its translation into the words of the service. */
 import { z } from 'zod';
-import type { ChatMessage } from '../serving/completion.js';
+import { type ChatMessage, DEFAULT_CACHE } from '../serving/completion.js';
 import type { Parsed } from './dialect.js';
 import {
   defaulted,
@@ -114,11 +114,12 @@ export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown)
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
     work: {
-      prompt: { kind: 'chat', messages },
+      prompt: { kind: 'chat', messages, documents: [] },
       promptField: 'messages',
       n: body.n,
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
       stop: body.stop ?? [],
+      cache: DEFAULT_CACHE,
       sampling: samplingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : undefined),
     },
   };

@@ -1,6 +1,6 @@
 /** The body of `POST /v1/completions`, and its translation into the words of the service. */
 import { z } from 'zod';
-import type { Prompt } from '../serving/completion.js';
+import { DEFAULT_CACHE, type Prompt } from '../serving/completion.js';
 import type { Parsed } from './dialect.js';
 import {
   defaulted,
@@ -75,6 +75,7 @@ export function parseText(schema: ReturnType<typeof textSchema>, input: unknown)
       n: body.n,
       maxTokens: body.max_tokens,
       stop: body.stop ?? [],
+      cache: DEFAULT_CACHE,
       sampling: samplingOf(body, body.logprobs),
     },
   };

@@ -4,6 +4,7 @@
  * The API validates HTTP and knows the OpenAI shapes; the service knows tokens, the cache and the engine. Neither
  * knows the other's words.
  */
+import type { SelectorName } from '#blend';
 
 export interface ChatMessage {
   readonly role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
@@ -12,8 +13,18 @@ export interface ChatMessage {
   readonly name?: string;
 }
 
+/** A passage of a prompt: its text, or the id of one that was stored before. */
+export type PromptDocument =
+  | { readonly id: string | undefined; readonly title: string | undefined; readonly text: string }
+  | { readonly id: string };
+
 export type Prompt =
-  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
+  | {
+      readonly kind: 'chat';
+      readonly messages: readonly ChatMessage[];
+      /** In the order the model reads them; ids are unique. */
+      readonly documents: readonly PromptDocument[];
+    }
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'tokens'; readonly tokens: readonly number[] };
 
@@ -47,6 +58,32 @@ export const GREEDY: SamplingParams = {
   topLogprobs: undefined,
 };
 
+/**
+ * How a request may use the cache.
+ * - `auto`: `blend` where the model's profile says that answers stay close enough, else `exact`;
+ * - `exact`: only KV that equals a full prefill's;
+ * - `blend`: KV of documents too, wherever they stood, of which some tokens are recomputed;
+ * - `off`: no KV of others, and none is kept.
+ */
+export const CACHE_MODES = ['auto', 'exact', 'blend', 'off'] as const;
+export type CacheMode = (typeof CACHE_MODES)[number];
+
+export interface CacheControl {
+  readonly mode: CacheMode;
+  /** Share of the reused tokens that is recomputed, 0 to 1. Undefined: the profile's. Only where blending may happen. */
+  readonly recomputeRatio: number | undefined;
+  readonly selector: SelectorName | undefined;
+  /** Tell in the last event which tokens came from where. */
+  readonly explain: boolean;
+}
+
+export const DEFAULT_CACHE: CacheControl = {
+  mode: 'auto',
+  recomputeRatio: undefined,
+  selector: undefined,
+  explain: false,
+};
+
 export interface CompletionRequest {
   readonly id: string;
   readonly prompt: Prompt;
@@ -59,6 +96,7 @@ export interface CompletionRequest {
   readonly maxTokens: number | undefined;
   readonly stop: readonly string[];
   readonly sampling: SamplingParams;
+  readonly cache: CacheControl;
   /** Fires when the client goes away: the service frees everything the request holds. */
   readonly signal: AbortSignal;
 }
@@ -83,6 +121,8 @@ export type Tier = (typeof TIERS)[number];
 /** Tokens by the tier their KV came from. */
 export type TierTokens = Readonly<Record<Tier, number>>;
 
+export const NO_TOKENS: TierTokens = { device: 0, host: 0, disk: 0 };
+
 /** Of all tiers. */
 export function tokensOf(tokens: TierTokens): number {
   return TIERS.reduce((sum, tier) => sum + tokens[tier], 0);
@@ -92,8 +132,58 @@ export function tokensOf(tokens: TierTokens): number {
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Exact: their KV equals a full prefill's. */
   readonly cachedTokens: TierTokens;
+  /** Of documents at other positions, or of a blended prompt that this one continues; not recomputed. */
+  readonly blendedTokens: TierTokens;
+  /** Recomputed tokens of documents are among them. */
   readonly computedTokens: number;
+}
+
+/** What blending took, in milliseconds of the engine; reading from disk is in `loadMs` of the timings. */
+export interface BlendTimings {
+  /** Prefilling documents that were not cached, each alone. */
+  readonly prepareMs: number;
+  /** Copying KV of documents to their places in the prompt. */
+  readonly loadMs: number;
+  /** Moving keys to their positions. */
+  readonly rotateMs: number;
+  /** Choosing what to recompute. */
+  readonly selectMs: number;
+  /** Computing chosen and new tokens. */
+  readonly recomputeMs: number;
+}
+
+/** Prompt positions, half-open. */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Where each token of a prompt came from: the spans of prefix, documents and new tokens cover it once. */
+export interface BlendExplanation {
+  /** Whether it was blended, and why not. */
+  readonly outcome:
+    | 'blended'
+    | 'exact'
+    | 'no_documents'
+    | 'not_profiled'
+    | 'quality_bound'
+    | 'not_movable'
+    | 'in_prefix';
+  /** Undefined unless blended. */
+  readonly selector: SelectorName | undefined;
+  readonly ratio: number | undefined;
+  readonly prefixTokens: number;
+  readonly documents: readonly (Span & {
+    /** In the request. */
+    readonly index: number;
+    readonly id: string | undefined;
+    /** Its KV came from a tier, was prefilled alone for this request, or stands in the prefix. */
+    readonly source: Tier | 'computed' | 'prefix';
+  })[];
+  /** Positions of reused tokens that were recomputed, ascending. */
+  readonly recomputed: readonly number[];
 }
 
 export interface Timings {
@@ -102,6 +192,8 @@ export interface Timings {
   /** Reading chunks of the prompt from disk, while others may have computed. */
   readonly loadMs: number;
   readonly prefillMs: number;
+  /** Parts of `prefillMs`; undefined when nothing was blended. */
+  readonly blend: BlendTimings | undefined;
   readonly decodeMs: number;
   /** From the arrival of the request to its first token. */
   readonly ttftMs: number;
@@ -118,7 +210,13 @@ export type CompletionEvent =
   /** Exactly once for each choice, after its last delta. */
   | { readonly type: 'finish'; readonly index: number; readonly reason: FinishReason }
   /** Exactly once, last. */
-  | { readonly type: 'end'; readonly usage: Usage; readonly timings: Timings };
+  | {
+      readonly type: 'end';
+      readonly usage: Usage;
+      readonly timings: Timings;
+      /** Only where the request wanted it, and its prompt was computed. */
+      readonly explanation?: BlendExplanation;
+    };
 
 export interface ModelCard {
   readonly id: string;

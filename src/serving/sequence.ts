@@ -8,6 +8,7 @@ import type { Choice } from './choice.js';
 import {
   type CompletionEvent,
   type CompletionRequest,
+  NO_TOKENS,
   type TierTokens,
   type Timings,
   tokensOf,
@@ -33,7 +34,7 @@ export class Sequence {
   readonly events = new EventQueue<CompletionEvent>();
   /** Set when the prompt's run is open. */
   run: Run | undefined;
-  cached: TierTokens = { device: 0, host: 0, disk: 0 };
+  cached: TierTokens = NO_TOKENS;
   /** What is being read from disk for it, until its run is open. */
   prefetch: Prefetch | undefined;
   #loading: 'not begun' | 'reading' | 'done' = 'not begun';
@@ -115,6 +116,7 @@ export class Sequence {
       promptTokens,
       completionTokens: this.choices.reduce((sum, choice) => sum + choice.tokens, 0),
       cachedTokens: this.cached,
+      blendedTokens: NO_TOKENS,
       computedTokens: promptTokens - cached,
     };
   }
@@ -127,6 +129,7 @@ export class Sequence {
       queueMs: openedAt - this.#arrivedAt,
       loadMs: this.#loadMs,
       prefillMs: firstTokenAt - openedAt,
+      blend: undefined,
       decodeMs: now - firstTokenAt,
       ttftMs: firstTokenAt - this.#arrivedAt,
     };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import supertest from 'supertest';
 import { RadixkvError } from '../../src/errors.js';
-import type { CompletionEvent } from '../../src/serving/completion.js';
+import { type CompletionEvent, NO_TOKENS } from '../../src/serving/completion.js';
 import { fakeApp, sseEvents } from '../support/fake-app.js';
 import type { Reply } from '../support/fake-service.js';
 
@@ -12,9 +12,10 @@ const USAGE = {
   promptTokens: 9,
   completionTokens: 3,
   cachedTokens: { device: 4, host: 2, disk: 0 },
+  blendedTokens: NO_TOKENS,
   computedTokens: 3,
 };
-const TIMINGS = { queueMs: 1, loadMs: 0, prefillMs: 20, decodeMs: 100, ttftMs: 21 };
+const TIMINGS = { queueMs: 1, loadMs: 0, prefillMs: 20, blend: undefined, decodeMs: 100, ttftMs: 21 };
 
 function tokenOf(token: string, bytes: number[]) {
   return { token, bytes, logprob: -1, top: [] };

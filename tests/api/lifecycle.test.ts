@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { suite, test } from 'node:test';
 import { startServer } from '../../src/api/server.js';
-import type { CompletionEvent, CompletionRequest } from '../../src/serving/completion.js';
+import { type CompletionEvent, type CompletionRequest, NO_TOKENS } from '../../src/serving/completion.js';
 import { fakeApp, sseEvents } from '../support/fake-app.js';
 
 const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'Hello there' }] };
@@ -11,9 +11,10 @@ const USAGE = {
   promptTokens: 2,
   completionTokens: 1,
   cachedTokens: { device: 0, host: 0, disk: 0 },
+  blendedTokens: NO_TOKENS,
   computedTokens: 2,
 };
-const TIMINGS = { queueMs: 1, loadMs: 0, prefillMs: 20, decodeMs: 100, ttftMs: 21 };
+const TIMINGS = { queueMs: 1, loadMs: 0, prefillMs: 20, blend: undefined, decodeMs: 100, ttftMs: 21 };
 
 /** A model that says one word and waits for `gate`, or for the abort, before it ends. */
 function gated() {

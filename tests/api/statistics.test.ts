@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import supertest from 'supertest';
+import { NO_TOKENS } from '../../src/serving/completion.js';
 import { Statistics } from '../../src/serving/statistics.js';
 import { fakeApp } from '../support/fake-app.js';
 
@@ -71,9 +72,10 @@ test('an aborted request counts the tokens that the service reports for it', () 
     promptTokens: 9,
     completionTokens: 1,
     cachedTokens: { device: 3, host: 1, disk: 2 },
+    blendedTokens: NO_TOKENS,
     computedTokens: 3,
   };
-  const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, decodeMs: 1, ttftMs: 1 };
+  const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
   statistics.record({
     endpoint: 'completions',
     outcome: 'aborted',

@@ -31,7 +31,7 @@ function question(conversation: number, number: number): string {
 }
 
 function turn(backend: TestBackend, messages: readonly ChatMessage[], namespace: string): Promise<Answer> {
-  const prompt = { kind: 'chat', messages } as const;
+  const prompt = { kind: 'chat', messages, documents: [] } as const;
   return ask(backend, { prompt, namespace, maxTokens: 6, sampling: { topLogprobs: 5 } });
 }
 

@@ -15,6 +15,7 @@ import { type Backend, type BackendOptions, createBackend } from '../../src/serv
 import {
   type CompletionEvent,
   type CompletionRequest,
+  DEFAULT_CACHE,
   GREEDY,
   type SamplingParams,
   tokensOf,
@@ -144,6 +145,7 @@ export function request({ prompt, sampling, ...rest }: Ask): CompletionRequest {
     n: 1,
     maxTokens: 8,
     stop: [],
+    cache: DEFAULT_CACHE,
     sampling: { ...GREEDY, ...sampling },
     signal: new AbortController().signal,
     ...rest,
@@ -156,7 +158,7 @@ function promptOf(prompt: Ask['prompt']): CompletionRequest['prompt'] {
   const messages = prompt.map(
     (content, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }) as const,
   );
-  return { kind: 'chat', messages };
+  return { kind: 'chat', messages, documents: [] };
 }
 
 export interface Answer {

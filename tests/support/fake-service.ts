@@ -4,11 +4,12 @@
  */
 import { once } from 'node:events';
 import { RadixkvError } from '../../src/errors.js';
-import type {
-  CompletionEvent,
-  CompletionRequest,
-  CompletionService,
-  TokenLogprob,
+import {
+  type CompletionEvent,
+  type CompletionRequest,
+  type CompletionService,
+  NO_TOKENS,
+  type TokenLogprob,
 } from '../../src/serving/completion.js';
 
 export type Reply = (request: CompletionRequest) => AsyncIterable<CompletionEvent>;
@@ -129,9 +130,10 @@ export class FakeService implements CompletionService {
         promptTokens: prompt.length,
         completionTokens,
         cachedTokens: { device: cached, host: 0, disk: 0 },
+        blendedTokens: NO_TOKENS,
         computedTokens: prompt.length - cached,
       },
-      timings: { queueMs: 1, loadMs: 0, prefillMs: 20, decodeMs: 100, ttftMs: 21 },
+      timings: { queueMs: 1, loadMs: 0, prefillMs: 20, blend: undefined, decodeMs: 100, ttftMs: 21 },
     };
   }
 }
