@@ -18,6 +18,7 @@ import type { Clock } from './clock.js';
 import type { ChunkKey } from './key.js';
 import type { PolicyName } from './policy/index.js';
 import { Residents } from './residents.js';
+import type { ClassHolding, Shares } from './shares.js';
 import { type Slab, SlotPool, slotBytes } from './slab.js';
 import type {
   ChunkIdentity,
@@ -44,8 +45,10 @@ export interface HostStoreOptions {
   readonly onEvict?: OnEvict;
   /** Who goes first; default `adaptive`. */
   readonly policy?: PolicyName;
-  /** The share of the capacity that may be pinned; default 0.5. */
+  /** The share of the capacity, and of each class's share of it, that may be pinned; default 0.5. */
   readonly pinShare?: number;
+  /** Default: all chunks are of one class. */
+  readonly shares?: Shares | undefined;
 }
 
 export class HostStore implements ChunkStore {
@@ -60,7 +63,7 @@ export class HostStore implements ChunkStore {
 
   /** Asserts that the capacity holds at least one chunk. */
   constructor(options: HostStoreOptions) {
-    const { chunkBytes, capacityBytes, clock, policy, pinShare, onEvict = () => {} } = options;
+    const { chunkBytes, capacityBytes, clock, policy, pinShare, shares, onEvict = () => {} } = options;
     const slots = Math.floor(capacityBytes / chunkBytes);
     assert(chunkBytes > 0);
     assert(slots > 0, 'the capacity holds at least one chunk');
@@ -74,6 +77,7 @@ export class HostStore implements ChunkStore {
       clock,
       policy,
       pinShare,
+      shares,
       onLeave: (chunk, reason) => onEvict(chunk.key, reason),
       onFree: (chunk) => this.#pool.free(chunk.data.slot),
     });
@@ -100,6 +104,11 @@ export class HostStore implements ChunkStore {
     return this.#residents.count;
   }
 
+  /** What each class takes. */
+  classes(): Record<string, ClassHolding> {
+    return this.#residents.classes();
+  }
+
   /** Slots that nobody uses: so many chunks fit without an eviction. */
   get freeSlots(): number {
     return this.#slots - this.#pool.taken;
@@ -111,16 +120,17 @@ export class HostStore implements ChunkStore {
    * bytes are still being read; or the store is closed.
    */
   reserve(identity: ChunkIdentity, retention?: Retention): number | undefined {
-    const { key, parent } = identity;
+    const { key, parent, namespace } = identity;
     if (this.#state !== 'open') return undefined;
     assert(!this.isReserved(key) && !this.has(key), 'a key is reserved once');
     if (this.#residents.isTaken(key)) return undefined;
-    if (!this.#residents.makeRoomAfter(parent, this.chunkBytes)) return undefined;
+    if (!this.#residents.makeRoomFor({ parent, namespace, bytes: this.chunkBytes })) return undefined;
     const slot = this.#pool.take();
     assert(slot !== undefined, 'room is a free slot');
     this.#residents.add({
       key,
       parent,
+      namespace,
       bytes: this.chunkBytes,
       data: { identity: { ...identity, tokens: identity.tokens.slice() }, slot, checksum: 0n },
       retention,

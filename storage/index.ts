@@ -12,6 +12,7 @@ export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';
 export type { LoadOutcome, LowerStore } from './lower-store.js';
 export { DEFAULT_POLICY, POLICY_NAMES, type PolicyName } from './policy/index.js';
+export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {
   ChunkIdentity,

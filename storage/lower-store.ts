@@ -3,6 +3,7 @@
  * demoted: what `TieredStore` needs of it beyond `ChunkStore`.
  */
 import type { ChunkKey } from './key.js';
+import type { ClassHolding } from './shares.js';
 import type { ChunkIdentity, ChunkStore, ReadOutcome, Retention, WriteOutcome } from './store.js';
 
 /** What a load found. The checksum is that of the bytes that now lie in the buffer. */
@@ -16,6 +17,9 @@ export interface LowerStore extends ChunkStore {
 
   /** How many are here. */
   readonly chunks: number;
+
+  /** What each class takes. */
+  classes(): Record<string, ClassHolding>;
 
   /** What is known of a chunk that is here. */
   identity(key: ChunkKey): ChunkIdentity | undefined;

@@ -6,6 +6,7 @@
 import type { ChunkKey } from './key.js';
 import type { RankedChunk } from './policy/policy.js';
 import { type Ranking, Ticket } from './ranking.js';
+import type { ResidentClass } from './resident-class.js';
 import type { Retention } from './store.js';
 
 /** What a chunk has been through, for a store that remembers it over a restart. */
@@ -34,6 +35,8 @@ export interface Resident<Data> extends ResidentHistory {
 export interface Newcomer<Data> {
   readonly key: ChunkKey;
   readonly parent: ChunkKey | undefined;
+  /** Tells its class. */
+  readonly namespace: string;
   readonly bytes: number;
   readonly data: Data;
   readonly retention?: Retention | undefined;
@@ -48,6 +51,7 @@ export class Entry<Data> implements Resident<Data>, RankedChunk {
   readonly data: Data;
   readonly ttlMs: number | undefined;
   readonly priority: number;
+  readonly class: ResidentClass<Data>;
   createdAtMs: number;
   usedAtMs: number;
   hits = 0;
@@ -68,7 +72,8 @@ export class Entry<Data> implements Resident<Data>, RankedChunk {
   /** When to see whether its pin ran out; made when it is pinned. */
   pinEnd: Ticket<Entry<Data>> | undefined = undefined;
 
-  constructor(chunk: Newcomer<Data>, nowMs: number) {
+  constructor(chunk: Newcomer<Data>, ownClass: ResidentClass<Data>, nowMs: number) {
+    this.class = ownClass;
     this.key = chunk.key;
     this.parent = chunk.parent;
     this.bytes = chunk.bytes;

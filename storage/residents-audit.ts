@@ -2,16 +2,13 @@
 import assert from 'node:assert/strict';
 import type { ChunkKey } from './key.js';
 import type { Entry } from './resident.js';
-import type { Lanes } from './residents.js';
+import type { ResidentClasses } from './resident-classes.js';
 
 interface ResidentsState<Data> {
   readonly entries: ReadonlyMap<ChunkKey, Entry<Data>>;
   readonly orphans: ReadonlyMap<ChunkKey, number>;
-  readonly leaves: ReadonlyMap<number, Lanes<Data>>;
-  readonly usedBytes: number;
+  readonly classes: ResidentClasses<Data>;
   readonly capacityBytes: number;
-  readonly pinnedBytes: number;
-  readonly pinBytesMax: number;
 }
 
 export function auditResidents<Data>(tier: ResidentsState<Data>): void {
@@ -36,12 +33,19 @@ export function auditResidents<Data>(tier: ResidentsState<Data>): void {
     children.delete(entry.key);
   }
   assert.deepEqual(new Map(tier.orphans), children, 'orphans equal a recount');
-  assert.equal(tier.usedBytes, usedBytes, 'used bytes equal a recount');
+  assert.equal(tier.classes.usedBytes, usedBytes, 'used bytes equal a recount');
   assert(usedBytes <= tier.capacityBytes, 'the capacity holds');
-  assert.equal(tier.pinnedBytes, pinnedBytes, 'pinned bytes equal a recount');
-  assert(pinnedBytes <= tier.pinBytesMax, 'pins keep to their share');
+  assert.equal(tier.classes.pinnedBytes, pinnedBytes, 'pinned bytes equal a recount');
+  for (const each of tier.classes) {
+    const own = [...tier.entries.values()].filter((entry) => entry.class === each);
+    const bytes = (entries: readonly Entry<Data>[]) => entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    assert.equal(each.count, own.length, 'chunks of a class equal a recount');
+    assert.equal(each.usedBytes, bytes(own), 'bytes of a class equal a recount');
+    assert.equal(each.pinnedBytes, bytes(own.filter((entry) => entry.isPinned)), 'and so do pinned bytes');
+    assert(each.pinnedBytes <= each.pinBytesMax, 'pins keep to their share');
+  }
   let ranked = 0;
-  for (const ranking of [...tier.leaves.values()].flat()) {
+  for (const ranking of [...tier.classes].flatMap((each) => [...each.rankings()])) {
     ranking.audit();
     ranked += ranking.size;
   }

@@ -3,9 +3,10 @@
  *
  * Invariants (recounted by `audit`):
  * - usedBytes = Σ bytes of the chunks present, being written and condemned ≤ capacityBytes.
- * - Only a present chunk without a chunk after it, a lease or a pin is evicted: of these one of the lowest priority,
- *   and among those the policy's lowest rank.
- * - pinnedBytes = Σ bytes of pinned chunks ≤ the pins' share of the capacity, so that pins can't wedge the tier.
+ * - Only a present chunk without a chunk after it, a lease or a pin is evicted: of the class that has to give way one
+ *   of the lowest priority, and among those the policy's lowest rank.
+ * - A class that takes at most its share (see shares.ts) loses no chunk to another.
+ * - pinnedBytes = Σ bytes of pinned chunks ≤ the pins' share of each class's share, so that pins can't wedge it.
  * - A chunk that can be found leaves once (`onLeave`); the bytes of every chunk are freed once (`onFree`).
  *
  *   writing ─commit→ present ─leaves→ gone, or condemned while it is leased (it cannot be found, but its key is taken)
@@ -17,11 +18,12 @@ import assert from 'node:assert/strict';
 import type { Clock } from './clock.js';
 import { Deadlines } from './deadlines.js';
 import type { ChunkKey } from './key.js';
-import { createPolicy, DEFAULT_POLICY, type PolicyName } from './policy/index.js';
-import type { Policy } from './policy/policy.js';
-import { Ranking } from './ranking.js';
+import { DEFAULT_POLICY, type PolicyName } from './policy/index.js';
 import { Entry, type Newcomer, type Resident, type ResidentHistory } from './resident.js';
+import type { ResidentClass } from './resident-class.js';
+import { ResidentClasses } from './resident-classes.js';
 import { auditResidents } from './residents-audit.js';
+import { type ClassHolding, type Shares, UNDIVIDED } from './shares.js';
 import type { EvictReason, PinOutcome } from './store.js';
 
 /** Expired chunks that one call sweeps at most, so that none takes long. */
@@ -41,45 +43,38 @@ export interface ResidentsOptions<Data> {
   readonly clock: Clock;
   /** Default `DEFAULT_POLICY`. */
   readonly policy?: PolicyName | undefined;
-  /** The share of the capacity that may be pinned, 0 to 1; default 0.5. */
+  /** The share of the capacity, and of each class's share of it, that may be pinned, 0 to 1; default 0.5. */
   readonly pinShare?: number | undefined;
+  /** Default: all chunks are of one class. */
+  readonly shares?: Shares | undefined;
   /** A chunk can no longer be found. Must not call back. */
   readonly onLeave: (chunk: Resident<Data>, reason: EvictReason) => void;
   /** Nobody uses a chunk's bytes any more. Before `onLeave` where both happen at once. Must not call back. */
   readonly onFree: (chunk: Resident<Data>) => void;
 }
 
-/** By the number of the lane. */
-export type Lanes<Data> = readonly [Ranking<Entry<Data>>, Ranking<Entry<Data>>];
-
 export class Residents<Data> {
   readonly capacityBytes: number;
-  readonly #pinBytesMax: number;
-  readonly #policy: Policy;
+  readonly #classes: ResidentClasses<Data>;
   readonly #deadlines: Deadlines<Data>;
   readonly #onLeave: ResidentsOptions<Data>['onLeave'];
   readonly #onFree: ResidentsOptions<Data>['onFree'];
   readonly #entries = new Map<ChunkKey, Entry<Data>>();
   /** Chunks after one that cannot be found: their number by its key. */
   readonly #orphans = new Map<ChunkKey, number>();
-  /** The chunks that may be evicted, by priority and lane of the policy. */
-  readonly #leaves = new Map<number, Lanes<Data>>();
-  /** The keys of `#leaves`, ascending. */
-  #priorities: number[] = [];
   /** Additions and uses. */
   #uses = 0;
-  #usedBytes = 0;
-  #pinnedBytes = 0;
 
   constructor(options: ResidentsOptions<Data>) {
-    const { capacityBytes, clock, policy = DEFAULT_POLICY, pinShare = 0.5 } = options;
+    const { capacityBytes, clock, policy = DEFAULT_POLICY, pinShare = 0.5, shares = UNDIVIDED } = options;
     assert(capacityBytes >= 0 && pinShare >= 0 && pinShare <= 1);
     this.capacityBytes = capacityBytes;
-    this.#pinBytesMax = capacityBytes * pinShare;
-    this.#policy = createPolicy(policy, {
+    this.#classes = new ResidentClasses({
       capacityBytes,
-      moved: (chunk) => this.#rank(this.#entries.get(chunk.key)!),
-      movedAll: () => this.#rankAll(),
+      shares,
+      policy,
+      pinShare,
+      entryOf: (key) => this.#entries.get(key)!,
     });
     this.#deadlines = new Deadlines(clock);
     this.#onLeave = options.onLeave;
@@ -87,17 +82,22 @@ export class Residents<Data> {
   }
 
   get usedBytes(): number {
-    return this.#usedBytes;
+    return this.#classes.usedBytes;
   }
 
   get pinnedBytes(): number {
     this.#endPins(this.#deadlines.now());
-    return this.#pinnedBytes;
+    return this.#classes.pinnedBytes;
   }
 
   /** Chunks, those being written and condemned included. */
   get count(): number {
     return this.#entries.size;
+  }
+
+  /** What each class takes. */
+  classes(): Record<string, ClassHolding> {
+    return this.#classes.holdings();
   }
 
   /** A chunk that is present. */
@@ -130,9 +130,9 @@ export class Residents<Data> {
     const { ttlMs, priority = 0 } = chunk.retention ?? {};
     assert(ttlMs === undefined || ttlMs > 0);
     assert(Number.isInteger(priority) && priority >= 0 && priority <= 100);
-    if (!this.makeRoomAfter(chunk.parent, chunk.bytes)) return undefined;
+    if (!this.makeRoomFor(chunk)) return undefined;
     this.#countChild(chunk.parent, 1);
-    return this.#enter(new Entry(chunk, this.#deadlines.now()));
+    return this.#enter(chunk, this.#deadlines.now());
   }
 
   /** The chunk is written: it can be found, as the most recently used. */
@@ -172,15 +172,15 @@ export class Residents<Data> {
       for (const { chunk, history } of path.toReversed()) {
         assert(!this.#entries.has(chunk.key), 'a key is taken once');
         this.#countChild(chunk.parent, 1);
-        const entry = this.#enter(new Entry(chunk, nowMs));
+        const entry = this.#enter(chunk, nowMs);
         entry.state = 'present';
         entry.hits = history.hits;
         entry.createdAtMs = Math.min(history.createdAtMs, nowMs);
         entry.usedAtMs = Math.min(history.usedAtMs, nowMs);
         this.#deadlines.watch(entry);
         const pinMs = Math.min((history.pinnedUntilMs ?? 0) - nowMs, history.pinTtlMs ?? 0);
-        if (pinMs > 0 && this.#pinnedBytes + entry.bytes <= this.#pinBytesMax) {
-          this.#pinnedBytes += entry.bytes;
+        if (pinMs > 0 && this.#classes.mayPin([entry])) {
+          this.#classes.countPinned(entry, 1);
           this.#deadlines.pin(entry, pinMs, nowMs);
           entry.pinTtlMs = history.pinTtlMs;
         }
@@ -199,34 +199,42 @@ export class Residents<Data> {
     this.makeRoom(0);
   }
 
-  /** Evicts until `bytes` more fit; false when what may not be evicted leaves too little room. */
+  /** Evicts until `bytes` more fit, of whatever class; false when what may not be evicted leaves too little room. */
   makeRoom(bytes: number): boolean {
     this.expire();
-    while (this.#usedBytes + bytes > this.capacityBytes) {
-      const leaf = this.#lowest();
-      if (leaf === undefined) return false;
-      if (this.#policy.spare?.(leaf)) this.#rank(leaf);
-      else this.#leave(leaf, 'capacity');
-    }
-    return true;
+    return this.#shrink(this.capacityBytes - bytes, this.capacityBytes - bytes, undefined);
   }
 
-  /** `makeRoom` for a chunk after `parent`, which stays. */
-  makeRoomAfter(parent: ChunkKey | undefined, bytes: number): boolean {
-    this.#countChild(parent, 1);
-    const isRoom = this.makeRoom(bytes);
-    this.#countChild(parent, -1);
+  /**
+   * Evicts until a chunk fits whose parent stays, with the capacity less by `shortageBytes` for now. A class that takes
+   * more than its share gives way, else the chunk's own: so a chunk is refused (false) when all that its class has is
+   * held, and no other has more than its share.
+   */
+  makeRoomFor(
+    chunk: Pick<Newcomer<Data>, 'parent' | 'namespace' | 'bytes'>,
+    { shortageBytes = 0 }: { readonly shortageBytes?: number } = {},
+  ): boolean {
+    this.#countChild(chunk.parent, 1);
+    this.expire();
+    const capacityBytes = this.capacityBytes - shortageBytes;
+    const isRoom = this.#shrink(
+      capacityBytes - chunk.bytes,
+      capacityBytes,
+      this.#classes.of(chunk.namespace),
+    );
+    this.#countChild(chunk.parent, -1);
     return isRoom;
   }
 
-  /** Up to `count` chunks that may be evicted, as things stand, in the order in which they would be. */
+  /** Up to `count` chunks of each class that may be evicted, as things stand, in the order in which they would be. */
   victims(count: number): ChunkKey[] {
     this.#endPins(this.#deadlines.now());
     const keys: ChunkKey[] = [];
-    for (const ranking of this.#rankings()) {
-      for (const { item } of ranking.ascending()) {
-        if (keys.length === count) return keys;
-        keys.push(item.key);
+    for (const each of this.#classes.giving(this.capacityBytes)) {
+      let left = count;
+      for (const { key } of each.inOrder()) {
+        if (left-- === 0) break;
+        keys.push(key);
       }
     }
     return keys;
@@ -252,8 +260,7 @@ export class Residents<Data> {
       entry.hits++;
       entry.lastUse = ++this.#uses;
       this.#deadlines.renew(entry, nowMs);
-      this.#policy.used?.(entry);
-      this.#rank(entry);
+      entry.class.used(entry);
     }
   }
 
@@ -262,7 +269,7 @@ export class Residents<Data> {
     const entry = this.#find(key);
     if (entry === undefined) return false;
     entry.leases++;
-    this.#rank(entry);
+    entry.class.rank(entry);
     return true;
   }
 
@@ -271,7 +278,7 @@ export class Residents<Data> {
     const entry = this.#entries.get(key);
     assert(entry !== undefined && entry.leases > 0, 'only a leased chunk is released');
     entry.leases--;
-    if (entry.state !== 'condemned') this.#rank(entry);
+    if (entry.state !== 'condemned') entry.class.rank(entry);
     else if (entry.leases === 0) this.#free(entry);
   }
 
@@ -287,12 +294,11 @@ export class Residents<Data> {
       entries.add(entry);
     }
     const fresh = [...entries].filter((entry) => !entry.isPinned);
-    const bytes = this.#pinnedBytes + fresh.reduce((sum, entry) => sum + entry.bytes, 0);
-    if (fresh.length > 0 && bytes > this.#pinBytesMax) return 'over budget';
-    this.#pinnedBytes = bytes;
+    if (!this.#classes.mayPin(fresh)) return 'over budget';
+    for (const entry of fresh) this.#classes.countPinned(entry, 1);
     for (const entry of entries) {
       this.#deadlines.pin(entry, ttlMs, nowMs);
-      this.#rank(entry);
+      entry.class.rank(entry);
     }
     return 'pinned';
   }
@@ -322,11 +328,8 @@ export class Residents<Data> {
     auditResidents({
       entries: this.#entries,
       orphans: this.#orphans,
-      leaves: this.#leaves,
-      usedBytes: this.#usedBytes,
+      classes: this.#classes,
       capacityBytes: this.capacityBytes,
-      pinnedBytes: this.#pinnedBytes,
-      pinBytesMax: this.#pinBytesMax,
     });
   }
 
@@ -353,41 +356,44 @@ export class Residents<Data> {
     return entry?.state === 'condemned' ? undefined : entry;
   }
 
-  #lowest(): Entry<Data> | undefined {
-    for (const { first } of this.#rankings()) if (first !== undefined) return first.item;
-    return undefined;
+  /** Evicts until chunks take at most `bytes`, for shares of `capacityBytes`. */
+  #shrink(bytes: number, capacityBytes: number, newcomer: ResidentClass<Data> | undefined): boolean {
+    while (this.#classes.usedBytes > bytes) {
+      const leaf = this.#victim(capacityBytes, newcomer);
+      if (leaf === undefined) return false;
+      this.#leave(leaf, 'capacity');
+    }
+    return true;
   }
 
-  /** In the order in which they give chunks up. */
-  *#rankings(): Generator<Ranking<Entry<Data>>, void, undefined> {
-    const [first, second] = (this.#policy.firstLane?.() ?? 0) === 0 ? ([0, 1] as const) : ([1, 0] as const);
-    for (const priority of this.#priorities) {
-      const lanes = this.#leaves.get(priority)!;
-      yield lanes[first];
-      yield lanes[second];
+  #victim(capacityBytes: number, newcomer: ResidentClass<Data> | undefined): Entry<Data> | undefined {
+    for (const each of this.#classes.giving(capacityBytes, newcomer)) {
+      const leaf = each.next();
+      if (leaf !== undefined) return leaf;
     }
+    return undefined;
   }
 
   /** The policy hears of a present chunk. */
   #welcome(entry: Entry<Data>): void {
     entry.lastUse = ++this.#uses;
-    this.#policy.added?.(entry);
-    this.#rank(entry);
+    entry.class.added(entry);
   }
 
   /** Its parent counts it already. */
-  #enter(entry: Entry<Data>): Entry<Data> {
+  #enter(chunk: Newcomer<Data>, nowMs: number): Entry<Data> {
+    const entry = new Entry(chunk, this.#classes.of(chunk.namespace), nowMs);
     entry.depth = (this.#standing(entry.parent)?.depth ?? -1) + 1;
     entry.children = this.#orphans.get(entry.key) ?? 0;
     this.#orphans.delete(entry.key);
     this.#entries.set(entry.key, entry);
-    this.#usedBytes += entry.bytes;
+    this.#classes.count(entry, 1);
     return entry;
   }
 
   #leave(entry: Entry<Data>, reason: EvictReason): void {
     this.#unpin(entry);
-    this.#policy.left?.(entry, reason === 'capacity');
+    entry.class.left(entry, reason === 'capacity');
     this.#exit(entry);
     this.#onLeave(entry, reason);
   }
@@ -399,13 +405,13 @@ export class Residents<Data> {
     if (entry.children > 0) this.#orphans.set(entry.key, entry.children);
     entry.children = 0;
     entry.state = 'condemned';
-    this.#rank(entry);
+    entry.class.rank(entry);
     if (entry.leases === 0) this.#free(entry);
   }
 
   #free(entry: Entry<Data>): void {
     this.#entries.delete(entry.key);
-    this.#usedBytes -= entry.bytes;
+    this.#classes.count(entry, -1);
     this.#onFree(entry);
   }
 
@@ -419,7 +425,7 @@ export class Residents<Data> {
       return;
     }
     entry.children += change;
-    this.#rank(entry);
+    entry.class.rank(entry);
   }
 
   #endPins(nowMs: number): void {
@@ -433,31 +439,7 @@ export class Residents<Data> {
   #unpin(entry: Entry<Data>): void {
     if (!entry.isPinned) return;
     this.#deadlines.unpin(entry);
-    this.#pinnedBytes -= entry.bytes;
-    this.#rank(entry);
-  }
-
-  /** Puts a chunk among those that may be evicted, or takes it from there. */
-  #rank(entry: Entry<Data>): void {
-    const leaves = entry.mayBeEvicted
-      ? this.#lanesOf(entry.priority)[this.#policy.lane?.(entry) ?? 0]
-      : undefined;
-    if (entry.leaves !== leaves) entry.leaves?.delete(entry.leaf);
-    entry.leaves = leaves;
-    leaves?.set(entry.leaf, this.#policy.rank(entry));
-  }
-
-  #rankAll(): void {
-    for (const ranking of this.#rankings()) ranking.revalue((entry) => this.#policy.rank(entry));
-  }
-
-  #lanesOf(priority: number): Lanes<Data> {
-    let lanes = this.#leaves.get(priority);
-    if (lanes === undefined) {
-      lanes = [new Ranking(), new Ranking()];
-      this.#leaves.set(priority, lanes);
-      this.#priorities = [...this.#leaves.keys()].sort((a, b) => a - b);
-    }
-    return lanes;
+    this.#classes.countPinned(entry, -1);
+    entry.class.rank(entry);
   }
 }

@@ -18,6 +18,7 @@ import assert from 'node:assert/strict';
 import type { HostStore } from './host-store.js';
 import type { ChunkKey } from './key.js';
 import type { LowerStore } from './lower-store.js';
+import type { ClassHolding } from './shares.js';
 import { slotBytes } from './slab.js';
 import type {
   ChunkIdentity,
@@ -49,6 +50,8 @@ export interface Holding {
   readonly bytes: number;
   readonly capacityBytes: number;
   readonly chunks: number;
+  /** By class, see shares.ts. */
+  readonly classes: Readonly<Record<string, ClassHolding>>;
 }
 
 export interface TieredOptions {
@@ -365,6 +368,7 @@ export class TieredStore implements ChunkStore {
   }
 }
 
-function holdingOf({ usedBytes: bytes, capacityBytes, chunks }: HostStore | LowerStore): Holding {
-  return { bytes, capacityBytes, chunks };
+function holdingOf(tier: HostStore | LowerStore): Holding {
+  const { usedBytes: bytes, capacityBytes, chunks } = tier;
+  return { bytes, capacityBytes, chunks, classes: tier.classes() };
 }

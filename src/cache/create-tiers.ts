@@ -16,6 +16,7 @@ import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import { PrefixCache } from './prefix-cache.js';
+import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
 import { Tiers } from './tiers.js';
 
 export interface DiskOptions {
@@ -33,6 +34,8 @@ export type TierOptions = Pick<
   ServeOptions,
   'hostBytes' | 'writePolicy' | 'writeHits' | 'eviction' | 'breakEven'
 > & {
+  /** What passages are sure of in each tier, 0 to 1; the rest is for whole prompts. Default 0.5. */
+  readonly segmentShare?: number;
   /** Absent: nothing outlives the process. */
   readonly disk?: DiskOptions;
   readonly logger?: Logger;
@@ -55,7 +58,8 @@ export async function createTiers(
   const fingerprint = cacheFingerprint(model.fingerprint);
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
-  const common = { clock: CLOCK, policy: options.eviction };
+  const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
+  const common = { clock: CLOCK, policy: options.eviction, shares };
   let store: TieredStore | undefined;
   let disk: DiskStore | undefined;
   const prefixes = new PrefixCache({

@@ -19,6 +19,7 @@ import type { LoadOutcome, LowerStore } from '../lower-store.js';
 import type { PolicyName } from '../policy/index.js';
 import type { Resident } from '../resident.js';
 import { Residents } from '../residents.js';
+import type { ClassHolding, Shares } from '../shares.js';
 import type {
   ChunkIdentity,
   ChunkStore,
@@ -62,8 +63,10 @@ export interface DiskStoreOptions {
   readonly stopwatch: Stopwatch;
   /** Who goes first; default `adaptive`. */
   readonly policy?: PolicyName | undefined;
-  /** The share of the capacity that may be pinned; default 0.5. */
+  /** The share of the capacity, and of each class's share of it, that may be pinned; default 0.5. */
   readonly pinShare?: number | undefined;
+  /** Default: all chunks are of one class. */
+  readonly shares?: Shares | undefined;
   readonly onEvict?: OnEvict | undefined;
   /**
    * These chunks are on the disk; each comes after its parent. They are found when the store is open, unless `onEvict`
@@ -105,7 +108,7 @@ export class DiskStore implements LowerStore {
   #foreignBytes = 0;
 
   private constructor(options: DiskStoreOptions) {
-    const { layout, capacityBytes, freeBytesMin, clock, policy, pinShare } = options;
+    const { layout, capacityBytes, freeBytesMin, clock, policy, pinShare, shares } = options;
     this.chunkBytes = layout.chunkBytes;
     this.#codec = createCodec(options.codec, layout);
     this.#onEvict = options.onEvict ?? (() => {});
@@ -116,6 +119,7 @@ export class DiskStore implements LowerStore {
       clock,
       policy,
       pinShare,
+      shares,
       onLeave: (chunk, reason) => this.#left(chunk, reason),
       onFree: () => {},
     });
@@ -172,6 +176,11 @@ export class DiskStore implements LowerStore {
   /** That can be found. */
   get chunks(): number {
     return this.state === 'open' ? this.#chunks : 0;
+  }
+
+  /** What each class takes, chunks of other models included. */
+  classes(): Record<string, ClassHolding> {
+    return this.#residents.classes();
   }
 
   /** For metrics. */
@@ -248,10 +257,10 @@ export class DiskStore implements LowerStore {
     }
     const identity = { key, parent, namespace, tokens: chunk.tokens.slice() };
     const cost = chargedBytes(fileBytesOf(chunk, this.#codec.encodedBytes));
-    if (!this.#residents.makeRoomAfter(parent, cost + this.#budget.shortageBytes(this.usedBytes)))
-      return 'full';
+    const shortageBytes = this.#budget.shortageBytes(this.usedBytes);
+    if (!this.#residents.makeRoomFor({ parent, namespace, bytes: cost }, { shortageBytes })) return 'full';
     const data: DiskChunk = { identity, isOwn: true, isExact: false };
-    const resident = this.#residents.add({ key, parent, bytes: cost, data, retention: options });
+    const resident = this.#residents.add({ ...identity, bytes: cost, data, retention: options });
     assert(resident !== undefined, 'room was made');
     return this.#connection.track(this.#write(resident, bytes, options));
   }

@@ -78,7 +78,7 @@ function residentOf(chunk: LoadedChunk): LoadedResident<DiskChunk> {
   const data: DiskChunk = { identity: { key, parent, namespace, tokens }, isOwn, isExact };
   const retention = { priority, ...(ttlMs !== undefined && { ttlMs }) };
   return {
-    chunk: { key, parent, bytes: chargedBytes(chunk.fileBytes), data, retention },
+    chunk: { key, parent, namespace, bytes: chargedBytes(chunk.fileBytes), data, retention },
     history: { createdAtMs, ...usage },
   };
 }

@@ -111,7 +111,7 @@ export class Adaptive implements Policy {
       },
     });
     this.#learned = new ShadowTier({
-      capacityBytes: tier.capacityBytes,
+      capacityBytes: () => tier.capacityBytes,
       rank: (seen) => this.#rankOf(seen),
     });
   }
@@ -160,6 +160,8 @@ export class Adaptive implements Policy {
   #remember(seen: Seen): void {
     this.#older.delete(seen.key);
     this.#recent.set(seen.key, seen);
+    while (this.#recent.calculatedSize > this.#tier.capacityBytes && this.#recent.size > 1)
+      this.#recent.pop();
     while (this.#recent.size + this.#older.size > this.#seenMax) this.#older.pop();
   }
 

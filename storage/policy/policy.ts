@@ -47,6 +47,7 @@ export interface Policy {
 
 /** What a policy is told of its tier, and may tell it. */
 export interface PolicyTier {
+  /** What it may count on as things stand, less than at first when others take their share of the tier. */
   readonly capacityBytes: number;
   /** The rank or lane of this chunk changed, by no use of its own. */
   moved(chunk: RankedChunk): void;

@@ -26,7 +26,7 @@ interface Place {
 }
 
 export class S3Fifo implements Policy {
-  readonly #smallBytesMax: number;
+  readonly #tier: PolicyTier;
   readonly #places = new Map<ChunkKey, Place>();
   /** As many keys as the main queue could hold, by bytes. */
   readonly #ghosts: LRUCache<ChunkKey, true>;
@@ -34,7 +34,7 @@ export class S3Fifo implements Policy {
   #arrivals = 0;
 
   constructor(tier: PolicyTier) {
-    this.#smallBytesMax = tier.capacityBytes * SMALL_SHARE;
+    this.#tier = tier;
     this.#ghosts = new LRUCache({ maxSize: Math.max(1, Math.floor(tier.capacityBytes * (1 - SMALL_SHARE))) });
   }
 
@@ -47,7 +47,7 @@ export class S3Fifo implements Policy {
   }
 
   firstLane(): Lane {
-    return this.#smallBytes > this.#smallBytesMax ? SMALL : MAIN;
+    return this.#smallBytes > this.#tier.capacityBytes * SMALL_SHARE ? SMALL : MAIN;
   }
 
   added(chunk: RankedChunk): void {

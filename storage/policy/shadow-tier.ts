@@ -24,12 +24,12 @@ export class ShadowPlace<T> {
 }
 
 export class ShadowTier<T extends Shadowed<T>> {
-  readonly #capacityBytes: number;
+  readonly #capacityBytes: () => number;
   readonly #rank: (chunk: T) => number;
   readonly #leaves = new Ranking<T>();
   #usedBytes = 0;
 
-  constructor(options: { readonly capacityBytes: number; readonly rank: (chunk: T) => number }) {
+  constructor(options: { readonly capacityBytes: () => number; readonly rank: (chunk: T) => number }) {
     this.#capacityBytes = options.capacityBytes;
     this.#rank = options.rank;
   }
@@ -44,7 +44,7 @@ export class ShadowTier<T extends Shadowed<T>> {
       this.#countChild(chunk, 1);
     }
     this.#leaves.delete(shadow.ticket);
-    while (this.#usedBytes > this.#capacityBytes) {
+    while (this.#usedBytes > this.#capacityBytes()) {
       const lowest = this.#leaves.first;
       if (lowest === undefined) break;
       this.#evict(lowest.item);

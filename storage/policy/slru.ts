@@ -15,12 +15,14 @@ const PROBATION = 0;
 const PROTECTED = 1;
 
 export class Slru implements Policy {
+  readonly #tier: PolicyTier;
   readonly #protected: LRUCache<ChunkKey, RankedChunk>;
   /** Back on probation: since when. */
   readonly #demotedAt = new Map<ChunkKey, number>();
   #latestUse = 0;
 
   constructor(tier: PolicyTier) {
+    this.#tier = tier;
     this.#protected = new LRUCache({
       maxSize: Math.max(1, Math.floor(tier.capacityBytes * PROTECTED_SHARE)),
       sizeCalculation: (chunk) => chunk.bytes,
@@ -42,17 +44,23 @@ export class Slru implements Policy {
 
   added(chunk: RankedChunk): void {
     this.#latestUse = chunk.lastUse;
-    if (chunk.hits > 0) this.#protected.set(chunk.key, chunk);
+    if (chunk.hits > 0) this.#protect(chunk);
   }
 
   used(chunk: RankedChunk): void {
     this.#latestUse = chunk.lastUse;
     this.#demotedAt.delete(chunk.key);
-    this.#protected.set(chunk.key, chunk);
+    this.#protect(chunk);
   }
 
   left(chunk: RankedChunk): void {
     this.#protected.delete(chunk.key);
     this.#demotedAt.delete(chunk.key);
+  }
+
+  #protect(chunk: RankedChunk): void {
+    const cached = this.#protected.set(chunk.key, chunk);
+    while (cached.calculatedSize > this.#tier.capacityBytes * PROTECTED_SHARE && cached.size > 1)
+      cached.pop();
   }
 }

@@ -23,8 +23,8 @@ class Tier {
 
   /** A chunk comes, at position 0 or after the chunk `after` at position 0. */
   add(name: number, { bytes = 1, after }: { bytes?: number; after?: number } = {}): void {
-    const { key, parent } = chunk(name, after === undefined ? undefined : chunk(after));
-    assert(this.#residents.add({ key, parent, bytes, data: name }) !== undefined);
+    const { key, parent, namespace } = chunk(name, after === undefined ? undefined : chunk(after));
+    assert(this.#residents.add({ key, parent, namespace, bytes, data: name }) !== undefined);
     this.#residents.commit(key);
   }
 

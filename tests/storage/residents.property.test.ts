@@ -205,12 +205,12 @@ class Pair {
 
   #add({ i, bytes, ttlMs, priority }: Extract<Call, { do: 'add' }>): void {
     const { residents, model } = this;
-    const { key, parent } = TREE[i]!;
+    const { key, parent, namespace } = TREE[i]!;
     model.find(i);
     assert.equal(residents.isTaken(key), model.any(i) !== undefined);
     if (model.any(i) !== undefined) return;
     const retention = { priority, ...(ttlMs !== undefined && { ttlMs }) };
-    const added = residents.add({ key, parent, bytes, data: i, retention });
+    const added = residents.add({ key, parent, namespace, bytes, data: i, retention });
     assert.equal(added !== undefined, model.makeRoom(bytes, parentOf(i)));
     if (added === undefined) return;
     const { nowMs } = model;
@@ -331,8 +331,8 @@ function ask(residents: Residents<number>, i: number): void {
   for (const key of found) residents.lease(key);
   for (const at of path.toReversed()) {
     if (isHere(at)) continue;
-    const { key, parent } = TREE[at]!;
-    if (residents.add({ key, parent, bytes: 1 + (at % 3), data: at }) === undefined) break;
+    const { key } = TREE[at]!;
+    if (residents.add({ ...TREE[at]!, bytes: 1 + (at % 3), data: at }) === undefined) break;
     residents.commit(key);
   }
   for (const key of found) residents.release(key);

@@ -15,7 +15,8 @@ class Named implements Shadowed<Named> {
   }
 }
 
-const tierOf = (capacityBytes: number) => new ShadowTier<Named>({ capacityBytes, rank: ({ rank }) => rank });
+const tierOf = (capacityBytes: number) =>
+  new ShadowTier<Named>({ capacityBytes: () => capacityBytes, rank: ({ rank }) => rank });
 
 test('the lowest rank makes room, but never the chunk that is just used', () => {
   const tier = tierOf(2);
