@@ -8,6 +8,7 @@ import { parseServeOptions, WEIGHTS_OPTIONS, type WeightsOption } from '../src/c
 import { systemClock } from '../src/model/clock.js';
 import { DEFAULT_MODEL, fetchPinnedModel } from '../src/model/source/default-model.js';
 import { hubFromEnvironment } from '../src/model/source/hub.js';
+import { blendBench, blendTable } from './blend.bench.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
 import { diskBench, diskTable } from './disk.bench.js';
 import { type BenchCase, runCases } from './harness.js';
@@ -38,6 +39,8 @@ interface Options {
   readonly url: string;
   readonly model: string;
   readonly text?: string;
+  readonly data?: string;
+  readonly questions: number;
   readonly minutes: number;
   readonly trace?: string;
 }
@@ -82,6 +85,23 @@ async function compare(
   }
 }
 
+async function blend({ gguf, threads, data, questions }: Options): Promise<Measured> {
+  if (data === undefined)
+    throw new Error('blend needs --data: a file of MuSiQue questions with their passages');
+  const measures = await blendBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    file: data,
+    questions,
+    answerTokens: 24,
+    onNotice,
+  });
+  const { rows, ...rest } = measures;
+  console.log(rest);
+  console.log(blendTable(measures));
+  return { rows: [], measures: { ...rest, rows } };
+}
+
 async function quality({ gguf, threads, text, quick }: Options): Promise<Measured> {
   if (text === undefined) onNotice('no --text given: scoring the golden texts only');
   const rows = await measureQuality({
@@ -121,6 +141,7 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
 
 async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'quality') return quality(options);
+  if (what === 'blend') return blend(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
@@ -155,6 +176,7 @@ const program = new Command('npm run bench --')
       'overhead',
       'liveness',
       'quality',
+      'blend',
       'disk',
       'soak',
       'table',
@@ -169,6 +191,8 @@ const program = new Command('npm run bench --')
       .default(availableParallelism())
       .argParser(Number),
   )
+  .option('--data <file>', 'questions with passages (blend)')
+  .addOption(new Option('--questions <count>', 'how many of them (blend)').default(50).argParser(Number))
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--minutes <count>', 'how long (soak)', Number, 10)
   .option('--trace <file>', 'another trace than the default one (trace)')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { median, pairedRatio, spread } from '../../bench/statistics.js';
+import { bootstrap, median, pairedRatio, spread } from '../../bench/statistics.js';
 
 test('the median is the middle value, whatever the order', () => {
   assert.equal(median([9, 1, 5]), 5);
@@ -32,4 +32,15 @@ test('a ratio is taken round by round, so that a slow round of both changes noth
 
 test('rounds that do not pair up are a programmer error', () => {
   assert.throws(() => pairedRatio([1, 2], [1]));
+});
+
+const mean = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
+test('a bootstrap interval holds the mean, is narrow where samples agree, and is the same each time', () => {
+  const samples = Array.from({ length: 40 }, (_, i) => i % 10);
+  const [low, high] = bootstrap(samples, mean);
+  assert.ok(low > 3 && low < 4.5 && high > 4.5 && high < 6, `${low} to ${high}`);
+  assert.deepEqual(bootstrap(samples, mean), [low, high]);
+  assert.deepEqual(bootstrap([5, 5, 5], mean), [5, 5]);
 });
