@@ -9,12 +9,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SELECTORS, type Selector } from '#blend';
-import type { DeviceRun } from '../src/engine/device-run.js';
+import { BlendSession, type Prompt } from '../src/calibration/blend-session.js';
+import {
+  type MeasureRow,
+  measurePrompt,
+  type PromptMeasures,
+  recoveredShare,
+} from '../src/calibration/measure.js';
 import { importModel } from '../src/model/importer.js';
 import { createTokenizer, type Tokenizer } from '../src/text/tokenizer.js';
-import { BlendSession, type Prompt } from './blend-session.js';
 import { type PassagePrompt, passagePrompts } from './musique.js';
-import { divergence, logSoftmax } from './scores.js';
 import { bootstrap, median } from './statistics.js';
 
 const PASSAGES = 8;
@@ -48,6 +52,7 @@ export interface BlendRow {
   /** 5th and 95th percentile. */
   readonly interval: readonly [number, number];
   readonly kl: number;
+  readonly sameBest: number;
   readonly selectMs: number;
   readonly recomputeMs: number;
 }
@@ -63,31 +68,14 @@ export interface BlendMeasures {
   readonly rows: readonly BlendRow[];
 }
 
-/** Milliseconds: full prefill; copying, moving and plain reuse of what is stored. */
-interface QuestionTimes {
-  readonly full: number;
-  readonly place: number;
-  readonly rotate: number;
-  readonly reuse: number;
-}
-
-interface Sample {
-  readonly kl: number;
-  readonly reuseKl: number;
-  readonly selectMs: number;
-  readonly recomputeMs: number;
-}
-
 /** Measures all selectors at all ratios, question after question, in float32 compute. */
 export async function blendBench(options: BlendBenchOptions): Promise<BlendMeasures> {
   const directory = await mkdtemp(join(tmpdir(), 'radixkv-blend-'));
   try {
-    await importModel({ path: options.gguf, directory, weights: 'float32' });
+    await importModel({ path: options.gguf, directory, weights: 'float32', kvType: 'float32' });
     const session = await BlendSession.open({ directory, threads: options.threads });
     const tokenizer = await createTokenizer(directory);
-    const samples = new Map<string, Sample[]>();
-    const times: QuestionTimes[] = [];
-    const reuseKls: number[] = [];
+    const measured: PromptMeasures[] = [];
     let promptTokens = 0;
     for (const passages of passagePrompts(options.file, {
       questions: options.questions,
@@ -95,43 +83,47 @@ export async function blendBench(options: BlendBenchOptions): Promise<BlendMeasu
     })) {
       const prompt = await storedPrompt(session, tokenizer, passages);
       promptTokens = prompt.tokens.length;
-      const measured = await measureQuestion(session, prompt, options.answerTokens);
-      times.push(measured.ms);
-      reuseKls.push(measured.reuseKl);
-      for (const [name, sample] of measured.samples) {
-        samples.set(name, [...(samples.get(name) ?? []), sample]);
-      }
-      options.onNotice(`${reuseKls.length} of ${options.questions} questions done`);
+      if (measured.length === 0) await loadGraphs(session, prompt);
+      const { answerTokens } = options;
+      measured.push(
+        await measurePrompt(session, prompt, { selectors: CHOICES, ratios: RATIOS, answerTokens }),
+      );
+      options.onNotice(`${measured.length} of ${options.questions} questions done`);
     }
     return {
-      questions: reuseKls.length,
+      questions: measured.length,
       promptTokens,
-      fullMs: median(times.map(({ full }) => full)),
-      placeMs: median(times.map(({ place }) => place)),
-      rotateMs: median(times.map(({ rotate }) => rotate)),
-      reuseMs: median(times.map(({ reuse }) => reuse)),
-      reuseKl: mean(reuseKls),
-      rows: rowsOf(samples),
+      fullMs: median(measured.map(({ fullMs }) => fullMs)),
+      placeMs: median(measured.map(({ placeMs }) => placeMs)),
+      rotateMs: median(measured.map(({ rotateMs }) => rotateMs)),
+      reuseMs: median(measured.map(({ reuseMs }) => reuseMs)),
+      reuseKl: mean(measured.map(({ rows }) => rows[0]!.reuseKl)),
+      rows: rowsOf(measured.flatMap(({ rows }) => rows)),
     };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-function rowsOf(samples: ReadonlyMap<string, readonly Sample[]>): BlendRow[] {
+/** Runs what measures once, so that no row's time holds the loading of a graph. */
+async function loadGraphs(session: BlendSession, prompt: Prompt): Promise<void> {
+  const selectors = { hybrid: SELECTORS.hybrid(), hkvd: SELECTORS.hkvd() };
+  await measurePrompt(session, prompt, { selectors, ratios: [0.01], answerTokens: 1 });
+}
+
+function rowsOf(all: readonly MeasureRow[]): BlendRow[] {
   return Object.keys(CHOICES).flatMap((selector) =>
     RATIOS.map((ratio) => {
-      const of = samples.get(`${selector} ${ratio}`)!;
-      const recovered = (some: readonly Sample[]) =>
-        1 - mean(some.map(({ kl }) => kl)) / mean(some.map(({ reuseKl }) => reuseKl));
+      const rows = all.filter((row) => row.selector === selector && row.ratio === ratio);
       return {
         selector,
         ratio,
-        recovered: recovered(of),
-        interval: bootstrap(of, recovered),
-        kl: mean(of.map(({ kl }) => kl)),
-        selectMs: median(of.map(({ selectMs }) => selectMs)),
-        recomputeMs: median(of.map(({ recomputeMs }) => recomputeMs)),
+        recovered: recoveredShare(rows),
+        interval: bootstrap(rows, recoveredShare),
+        kl: mean(rows.map(({ kl }) => kl)),
+        sameBest: mean(rows.map(({ sameBest }) => sameBest)),
+        selectMs: median(rows.map(({ selectMs }) => selectMs)),
+        recomputeMs: median(rows.map(({ recomputeMs }) => recomputeMs)),
       };
     }),
   );
@@ -174,77 +166,6 @@ async function storedPrompt(
     start += tokens.length;
   }
   return { tokens: Int32Array.from([...parts.flatMap((tokens) => [...tokens]), ...asked]), segments };
-}
-
-async function measureQuestion(session: BlendSession, prompt: Prompt, answerTokens: number) {
-  const capacity = prompt.tokens.length + answerTokens + 1;
-  const layout = session.layoutOf(prompt);
-  const exact = session.createRun(capacity);
-  const full = await timed(() => session.prefill(exact, prompt.tokens));
-  const answer = await greedy(session, exact, full.result, prompt.tokens.length, answerTokens);
-  const reused = session.createRun(capacity);
-  const place = await timed(() => session.place(reused, prompt, layout));
-  const rotate = await timed(() => session.blender.rotate(reused, layout.reused));
-  const blended = async (choice: { readonly selector: Selector; readonly ratio: number }) => {
-    const run = session.createRun(capacity);
-    run.copyFrom(reused, prompt.tokens.length);
-    const select = await timed(() => session.select(run, prompt, layout, choice));
-    const recompute = await timed(() => session.recompute(run, prompt, layout, select.result));
-    const logits = await forced(session, run, recompute.result, prompt.tokens.length, answer.tokens);
-    const kl = mean(logits.map((row, i) => divergence(answer.logprobs[i]!, logSoftmax(row))));
-    return { kl, selectMs: select.ms, recomputeMs: recompute.ms };
-  };
-  const plain = await blended({ selector: SELECTORS.none(), ratio: 0 });
-  await blended({ selector: SELECTORS.hybrid(), ratio: 0.01 }); // loads the graph that scores
-  await blended({ selector: SELECTORS.hkvd(), ratio: 0.01 });
-  const samples = new Map<string, Sample>();
-  for (const [name, selector] of Object.entries(CHOICES)) {
-    for (const ratio of RATIOS) {
-      samples.set(`${name} ${ratio}`, { ...(await blended({ selector, ratio })), reuseKl: plain.kl });
-    }
-  }
-  const ms = { full: full.ms, place: place.ms, rotate: rotate.ms, reuse: plain.recomputeMs };
-  return { samples, ms, reuseKl: plain.kl };
-}
-
-/** Logits after the prompt and after each answer token but the last. */
-async function forced(
-  session: BlendSession,
-  run: DeviceRun,
-  first: Float32Array,
-  position: number,
-  tokens: readonly number[],
-): Promise<Float32Array[]> {
-  const logits = [first];
-  for (const [i, token] of tokens.slice(0, -1).entries()) {
-    logits.push(await session.runner.decode(run, position + i, token));
-  }
-  return logits;
-}
-
-async function greedy(
-  session: BlendSession,
-  run: DeviceRun,
-  first: Float32Array,
-  position: number,
-  count: number,
-): Promise<{ readonly tokens: readonly number[]; readonly logprobs: readonly Float64Array[] }> {
-  const tokens: number[] = [];
-  const logprobs: Float64Array[] = [];
-  let logits = first;
-  while (tokens.length < count) {
-    logprobs.push(logSoftmax(logits));
-    tokens.push(logits.indexOf(Math.max(...logits)));
-    if (tokens.length < count)
-      logits = await session.runner.decode(run, position + tokens.length - 1, tokens.at(-1)!);
-  }
-  return { tokens, logprobs };
-}
-
-async function timed<T>(action: () => T | Promise<T>): Promise<{ readonly result: T; readonly ms: number }> {
-  const start = performance.now();
-  const result = await action();
-  return { result, ms: performance.now() - start };
 }
 
 const mean = (values: readonly number[]): number =>

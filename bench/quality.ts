@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { kvLayout } from '#storage';
+import { divergence, logSoftmax } from '../src/calibration/scores.js';
 import type { WeightsOption } from '../src/config/options.js';
 import { DeviceRun } from '../src/engine/device-run.js';
 import { GraphRunner } from '../src/engine/graph-runner.js';
@@ -18,7 +19,6 @@ import { WEIGHTS_FILE } from '../src/model/graphs/trunk.js';
 import { importModel } from '../src/model/importer.js';
 import { readManifest } from '../src/model/manifest.js';
 import { createTokenizer } from '../src/text/tokenizer.js';
-import { divergence, logSoftmax } from './scores.js';
 
 type Graph = 'prefill' | 'decode';
 

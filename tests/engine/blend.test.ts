@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { reusedTokens, ropeFrequencies, rotateKeys, SELECTORS, tokenDeviations } from '#blend';
-import { BlendSession, type Prompt } from '../../bench/blend-session.js';
+import { BlendSession, type Prompt } from '../../src/calibration/blend-session.js';
 import type { DeviceRun } from '../../src/engine/device-run.js';
 import { decodeHalf } from '../../src/model/half.js';
 import { loadTinyModel } from '../support/golden.js';

@@ -11,7 +11,7 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { logSoftmax } from '../../bench/scores.js';
+import { logSoftmax } from '../../src/calibration/scores.js';
 import { defaultModel, defaultModelFile } from '../support/default-model.js';
 import { type LlamaCppScores, loadLlamaCppGolden } from '../support/golden.js';
 import { importForTest, type ModelSession, openSession } from '../support/model-session.js';

@@ -1,5 +1,5 @@
 /**
- * A model on which prompts are blended step by step, without the engine's worker: what the benchmark times, and what
+ * A model on which prompts are blended step by step, without the engine's worker: what calibration and the benchmark measure, and what
  * the engine's tests hold against full prefill. Runs are as long as their prompt, and some rows for an answer.
  */
 import {
@@ -12,11 +12,11 @@ import {
   type Selector,
 } from '#blend';
 import { type KvLayout, kvLayout } from '#storage';
-import { BlendRunner } from '../src/engine/blend-runner.js';
-import { DeviceRun } from '../src/engine/device-run.js';
-import { consecutive } from '../src/engine/feeds.js';
-import { GraphRunner } from '../src/engine/graph-runner.js';
-import { type Manifest, readManifest } from '../src/model/manifest.js';
+import { BlendRunner } from '../engine/blend-runner.js';
+import { DeviceRun } from '../engine/device-run.js';
+import { consecutive } from '../engine/feeds.js';
+import { GraphRunner } from '../engine/graph-runner.js';
+import { type Manifest, readManifest } from '../model/manifest.js';
 
 /** A segment, and the run it was prefilled in alone. */
 export interface StoredSegment extends CachedSegment {
