@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import type { Response } from 'express';
 import type { CompletionEvent, FinishReason, TokenLogprob } from '../serving/completion.js';
 import type { Dialect, Parsed } from './dialect.js';
+import { explanationJson } from './explanation.js';
 import { endEventStream, openEventStream, sendEvent } from './sse.js';
 import { timingsJson, usageJson } from './usage.js';
 
@@ -24,8 +25,15 @@ export interface Exchange {
   readonly onEnd: (end: End) => void;
 }
 
-function closing({ usage, timings }: End, choices: number) {
-  return { usage: usageJson(usage), timings: timingsJson(usage, timings, choices) };
+/** What an answer closes with: the usage, and what is not part of OpenAI's format. */
+function closing({ usage, timings, explanation }: End, choices: number) {
+  return {
+    usage: usageJson(usage),
+    extras: {
+      timings: timingsJson(usage, timings, choices),
+      ...(explanation && { explanation: explanationJson(explanation) }),
+    },
+  };
 }
 
 /** Collects all events into one body. Sends nothing when the client is gone. */
@@ -67,7 +75,8 @@ export async function answerWhole({
       reason,
     });
   });
-  res.json({ ...head, object: dialect.replyObject, choices, ...closing(end, parsed.work.n) });
+  const { usage, extras } = closing(end, parsed.work.n);
+  res.json({ ...head, object: dialect.replyObject, choices, usage, ...extras });
 }
 
 /** Sends a chunk an event. The last finish is held back until the end event brings what goes with it. */
@@ -101,8 +110,8 @@ export async function answerInStream(exchange: Exchange): Promise<void> {
   }
   if (signal.aborted) return;
   assert(end !== undefined, 'the service must end with an end event');
-  const { usage, timings } = closing(end, parsed.work.n);
-  await send(heldFinish, parsed.includeUsage ? {} : { timings });
-  if (parsed.includeUsage) await sendEvent(res, { ...head, choices: [], usage, timings });
+  const { usage, extras } = closing(end, parsed.work.n);
+  await send(heldFinish, parsed.includeUsage ? {} : extras);
+  if (parsed.includeUsage) await sendEvent(res, { ...head, choices: [], usage, ...extras });
   endEventStream(res, '[DONE]');
 }

@@ -1,7 +1,9 @@
 /** The body of `POST /v1/chat/completions`, and its translation into the words of the service. */
 import { z } from 'zod';
-import { type ChatMessage, DEFAULT_CACHE } from '../serving/completion.js';
+import type { ChatMessage } from '../serving/completion.js';
+import { cacheControl, cacheOf } from './cache-schema.js';
 import type { Parsed } from './dialect.js';
+import { promptDocuments } from './document-schema.js';
 import {
   defaulted,
   list,
@@ -52,6 +54,10 @@ export function chatSchema(limits: Limits) {
       messages: list(message(limits), limits.messagesMax)
         .refine((messages) => messages.length > 0, 'must not be empty')
         .describe('The conversation so far, oldest first.'),
+      documents: defaulted(promptDocuments(limits), []).describe(
+        'Passages that the model reads, in this order.',
+      ),
+      cache: optional(cacheControl).describe('How the cache may be used.'),
       max_completion_tokens: optional(z.int().min(1)).describe(
         'Tokens to generate at most, for each choice; absent, up to the end of the context.',
       ),
@@ -96,6 +102,9 @@ export function chatSchema(limits: Limits) {
       if (body.top_logprobs !== undefined && !body.logprobs) {
         context.addIssue({ code: 'custom', path: ['top_logprobs'], message: 'needs logprobs: true' });
       }
+      if (body.cache?.mode === 'blend' && body.documents.length === 0) {
+        context.addIssue({ code: 'custom', path: ['cache', 'mode'], message: 'needs documents' });
+      }
     });
 }
 
@@ -114,12 +123,12 @@ export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown)
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
     work: {
-      prompt: { kind: 'chat', messages, documents: [] },
+      prompt: { kind: 'chat', messages, documents: body.documents },
       promptField: 'messages',
       n: body.n,
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
       stop: body.stop ?? [],
-      cache: DEFAULT_CACHE,
+      cache: cacheOf(body.cache),
       sampling: samplingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : undefined),
     },
   };

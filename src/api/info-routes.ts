@@ -36,9 +36,13 @@ export function readiness(service: CompletionService): RequestHandler {
   };
 }
 
-function tierJson(cachedTokens: number, tier: TierReading | undefined) {
+function tierJson(
+  tokens: { readonly cached: number; readonly blended: number },
+  tier: TierReading | undefined,
+) {
   return {
-    cached_tokens: cachedTokens,
+    cached_tokens: tokens.cached,
+    blended_tokens: tokens.blended,
     bytes: tier?.bytes ?? null,
     capacity_bytes: tier?.capacityBytes ?? null,
     chunks: tier?.chunks ?? null,
@@ -64,7 +68,8 @@ function diskJson(disk: DiskReading | undefined) {
 
 export function cacheStats(statistics: Statistics): RequestHandler {
   return (_req, res) => {
-    const { tokens, hitRate } = statistics;
+    const { tokens, hitRate, exactHitRate } = statistics;
+    const { cached, blended } = tokens;
     const { tiers, radixNodes, cachedChunks, disk } = statistics.gauges();
     res.json({
       since: statistics.since.toISOString(),
@@ -75,11 +80,15 @@ export function cacheStats(statistics: Statistics): RequestHandler {
         refused: statistics.requestsWith('refused'),
       },
       prompt_tokens: tokens.prompt,
-      cached_tokens: tokensOf(tokens),
+      cached_tokens: tokensOf(cached),
+      blended_tokens: tokensOf(blended),
       computed_tokens: tokens.computed,
       completion_tokens: tokens.completion,
       hit_rate: hitRate ?? null,
-      by_tier: Object.fromEntries(TIERS.map((tier) => [tier, tierJson(tokens[tier], tiers[tier])])),
+      exact_hit_rate: exactHitRate ?? null,
+      by_tier: Object.fromEntries(
+        TIERS.map((tier) => [tier, tierJson({ cached: cached[tier], blended: blended[tier] }, tiers[tier])]),
+      ),
       disk: diskJson(disk),
       radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     });

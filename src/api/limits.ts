@@ -14,6 +14,11 @@ export interface Limits {
   readonly partsMax: number;
   readonly stopStringsMax: number;
   readonly logitBiasMax: number;
+  /** Documents of one prompt. */
+  readonly documentsMax: number;
+  /** Of the text of a document, in UTF-16 code units, as everything that is counted in characters. */
+  readonly documentCharactersMax: number;
+  readonly titleCharactersMax: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -25,4 +30,7 @@ export const DEFAULT_LIMITS: Limits = {
   partsMax: 4096,
   stopStringsMax: 16,
   logitBiasMax: 1024,
+  documentsMax: 256,
+  documentCharactersMax: 1_000_000,
+  titleCharactersMax: 1024,
 };

@@ -1,6 +1,7 @@
 /** The body of `POST /v1/completions`, and its translation into the words of the service. */
 import { z } from 'zod';
-import { DEFAULT_CACHE, type Prompt } from '../serving/completion.js';
+import type { Prompt } from '../serving/completion.js';
+import { cacheControlWithoutDocuments, cacheOf } from './cache-schema.js';
 import type { Parsed } from './dialect.js';
 import {
   defaulted,
@@ -55,6 +56,7 @@ export function textSchema(limits: Limits) {
       logprobs: optional(z.int().min(0).max(5)).describe(
         'Number of likeliest alternatives to report per token.',
       ),
+      cache: optional(cacheControlWithoutDocuments).describe('How the cache may be used.'),
       best_of: unsupported(1),
       echo: unsupported(false),
       suffix: unsupported(''),
@@ -75,7 +77,7 @@ export function parseText(schema: ReturnType<typeof textSchema>, input: unknown)
       n: body.n,
       maxTokens: body.max_tokens,
       stop: body.stop ?? [],
-      cache: DEFAULT_CACHE,
+      cache: cacheOf(body.cache),
       sampling: samplingOf(body, body.logprobs),
     },
   };

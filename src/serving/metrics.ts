@@ -3,7 +3,7 @@
  * has one counter; only the histograms live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { TIERS } from './completion.js';
+import { TIERS, tokensOf } from './completion.js';
 import { ENDPOINTS, OUTCOMES, type RequestRecord, type Statistics } from './statistics.js';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -53,6 +53,12 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     labelNames: ['source'],
     registers,
   });
+  const blended = new Counter({
+    name: 'radixkv_blended_tokens_total',
+    help: 'Prompt tokens of documents whose KV was reused at another position, by tier.',
+    labelNames: ['tier'],
+    registers,
+  });
   const completion = new Counter({
     name: 'radixkv_completion_tokens_total',
     help: 'Generated tokens.',
@@ -65,13 +71,18 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     registers,
   });
   return () => {
-    for (const counter of [requests, prompt, completion, evictions]) counter.reset();
+    for (const counter of [requests, prompt, blended, completion, evictions]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
     }
     const { tokens } = statistics;
-    for (const source of [...TIERS, 'computed'] as const) prompt.inc({ source }, tokens[source]);
+    for (const tier of TIERS) {
+      prompt.inc({ source: tier }, tokens.cached[tier]);
+      blended.inc({ tier }, tokens.blended[tier]);
+    }
+    prompt.inc({ source: 'blended' }, tokensOf(tokens.blended));
+    prompt.inc({ source: 'computed' }, tokens.computed);
     completion.inc(tokens.completion);
     for (const { tier, reason, count } of statistics.gauges().evictions ?? []) {
       evictions.inc({ tier, reason }, count);

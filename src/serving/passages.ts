@@ -11,6 +11,11 @@ export interface Passage {
   readonly text: string;
 }
 
+/** Passages by their ids, for requests that name them. */
+export interface PassageFinder {
+  find(namespace: string, id: string): Passage | undefined;
+}
+
 export interface PassageJob {
   readonly namespace: string;
   readonly passage: Passage;

@@ -1,12 +1,12 @@
 /**
  * What was served since the start: the one place where requests and tokens are counted.
  *
- * Invariants: a request is counted once, at its end; prompt tokens = Σ tiers + computed, as the service reports
- * them. Requests that end without a report (refused, failed, some aborted) count no tokens. What the tiers and the
+ * Invariants: a request is counted once, at its end; prompt tokens = Σ cached + Σ blended + computed, as the
+ * service reports them. Requests that end without a report (refused, failed, some aborted) count no tokens. What the tiers and the
  * tree hold is not counted here but read through a port when someone asks.
  */
 import { EventEmitter } from 'node:events';
-import { TIERS, type Tier, type TierTokens, type Timings, tokensOf, type Usage } from './completion.js';
+import { NO_TOKENS, type Tier, type TierTokens, type Timings, tokensOf, type Usage } from './completion.js';
 
 export type Endpoint = 'chat.completions' | 'completions';
 
@@ -63,10 +63,17 @@ export interface GaugeReading {
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
 }
 
-export interface TokenTotals extends TierTokens {
+export interface TokenTotals {
   readonly prompt: number;
+  /** Exact. */
+  readonly cached: TierTokens;
+  readonly blended: TierTokens;
   readonly computed: number;
   readonly completion: number;
+}
+
+function added(a: TierTokens, b: TierTokens): TierTokens {
+  return { device: a.device + b.device, host: a.host + b.host, disk: a.disk + b.disk };
 }
 
 export class Statistics {
@@ -75,7 +82,7 @@ export class Statistics {
   readonly events = new EventEmitter<{ record: [RequestRecord] }>();
   readonly #gauges: () => GaugeReading;
   readonly #requests = new Map<string, number>();
-  readonly #tokens = { prompt: 0, device: 0, host: 0, disk: 0, computed: 0, completion: 0 };
+  #tokens: TokenTotals = { prompt: 0, cached: NO_TOKENS, blended: NO_TOKENS, computed: 0, completion: 0 };
 
   /** `gauges` is called for every reading; it must be cheap and not throw. */
   constructor({ gauges, now = () => new Date() }: { gauges: () => GaugeReading; now?: () => Date }) {
@@ -89,10 +96,14 @@ export class Statistics {
     this.#requests.set(key, (this.#requests.get(key) ?? 0) + 1);
     if (request.report !== undefined) {
       const { usage } = request.report;
-      this.#tokens.prompt += usage.promptTokens;
-      for (const tier of TIERS) this.#tokens[tier] += usage.cachedTokens[tier];
-      this.#tokens.computed += usage.computedTokens;
-      this.#tokens.completion += usage.completionTokens;
+      const { prompt, cached, blended, computed, completion } = this.#tokens;
+      this.#tokens = {
+        prompt: prompt + usage.promptTokens,
+        cached: added(cached, usage.cachedTokens),
+        blended: added(blended, usage.blendedTokens),
+        computed: computed + usage.computedTokens,
+        completion: completion + usage.completionTokens,
+      };
     }
     this.events.emit('record', request);
   }
@@ -107,13 +118,19 @@ export class Statistics {
   }
 
   get tokens(): TokenTotals {
-    return { ...this.#tokens };
+    return this.#tokens;
   }
 
   /** Share of prompt tokens whose KV was reused; `undefined` while there are no prompt tokens. */
   get hitRate(): number | undefined {
-    const { prompt } = this.#tokens;
-    return prompt === 0 ? undefined : tokensOf(this.#tokens) / prompt;
+    const { prompt, cached, blended } = this.#tokens;
+    return prompt === 0 ? undefined : (tokensOf(cached) + tokensOf(blended)) / prompt;
+  }
+
+  /** The same without blended tokens: what prefix reuse alone gave. */
+  get exactHitRate(): number | undefined {
+    const { prompt, cached } = this.#tokens;
+    return prompt === 0 ? undefined : tokensOf(cached) / prompt;
   }
 
   gauges(): GaugeReading {

@@ -124,7 +124,7 @@ test('an unstreamed answer always has complete usage and timings, zero included'
     prompt_tokens: 2,
     completion_tokens: 24,
     total_tokens: 26,
-    prompt_tokens_details: { cached_tokens: 0 },
+    prompt_tokens_details: { cached_tokens: 0, blended_tokens: 0 },
     completion_tokens_details: { reasoning_tokens: 0 },
   });
   assert.deepEqual(first.body.timings, {
@@ -134,6 +134,7 @@ test('an unstreamed answer always has complete usage and timings, zero included'
     decode_ms: 100,
     ttft_ms: 21,
     cached_tokens: { device: 0, host: 0, disk: 0 },
+    blended_tokens: { device: 0, host: 0, disk: 0 },
     computed_tokens: 2,
     tokens_per_second: 230,
   });

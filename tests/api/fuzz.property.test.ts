@@ -19,8 +19,18 @@ const CHAT = {
   top_logprobs: 2,
   stream_options: { include_usage: true },
   stream: true,
+  documents: [{ id: 'a', title: 'One', text: 'the first' }, { text: 'the second' }],
+  cache: { mode: 'blend', recompute_ratio: 0.2, selector: 'heads', explain: true },
 };
-const TEXT = { model: 'fake/model-1', prompt: [1, 2, 3], max_tokens: 3, logprobs: 2, n: 2, echo: false };
+const TEXT = {
+  model: 'fake/model-1',
+  prompt: [1, 2, 3],
+  max_tokens: 3,
+  logprobs: 2,
+  n: 2,
+  echo: false,
+  cache: { mode: 'exact', explain: true },
+};
 
 /** Values that break parsers, beside any JSON. */
 const odd = fc.oneof(
@@ -128,6 +138,16 @@ suite('bad input', () => {
       'one long text',
       'chat/completions',
       `{"model":"m","messages":[{"role":"user","content":"${filled('é')}"}]}`,
+    ],
+    [
+      'one long document',
+      'chat/completions',
+      `{"model":"m","messages":[],"documents":[{"text":"${filled('é')}"}]}`,
+    ],
+    [
+      'many documents',
+      'chat/completions',
+      `{"messages":[],"documents":[${filled('{"text":"a"},', 200_000)}{}]}`,
     ],
     ['many messages', 'chat/completions', `{"model":"m","messages":[${filled('{},')}{}]}`],
     ['many parts', 'chat/completions', `{"messages":[{"role":"user","content":[${filled('1,')}1]}]}`],

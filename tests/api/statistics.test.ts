@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import supertest from 'supertest';
-import { NO_TOKENS } from '../../src/serving/completion.js';
 import { Statistics } from '../../src/serving/statistics.js';
 import { fakeApp } from '../support/fake-app.js';
 
@@ -24,14 +23,16 @@ suite('GET /v1/cache/stats', () => {
     const { body } = await supertest(app).get('/v1/cache/stats').expect(200);
     const { since, ...rest } = body;
     assert.ok(Math.abs(Date.parse(since) - Date.now()) < 60_000);
-    const tier = { cached_tokens: 0, bytes: null, capacity_bytes: null, chunks: null };
+    const tier = { cached_tokens: 0, blended_tokens: 0, bytes: null, capacity_bytes: null, chunks: null };
     assert.deepEqual(rest, {
       requests: { completed: 0, aborted: 0, failed: 0, refused: 0 },
       prompt_tokens: 0,
       cached_tokens: 0,
+      blended_tokens: 0,
       computed_tokens: 0,
       completion_tokens: 0,
       hit_rate: null,
+      exact_hit_rate: null,
       by_tier: { device: tier, host: tier, disk: tier },
       disk: null,
       radix: { nodes: null, chunks: null },
@@ -52,13 +53,15 @@ suite('GET /v1/cache/stats', () => {
       requests: { completed: 2, aborted: 0, failed: 0, refused: 1 },
       prompt_tokens: 8,
       cached_tokens: 3,
+      blended_tokens: 0,
       computed_tokens: 5,
       completion_tokens: 48,
       hit_rate: 0.375,
+      exact_hit_rate: 0.375,
       by_tier: {
-        device: { cached_tokens: 3, bytes: 100, capacity_bytes: 1000, chunks: 3 },
-        host: { cached_tokens: 0, bytes: 0, capacity_bytes: 500, chunks: 0 },
-        disk: { cached_tokens: 0, bytes: null, capacity_bytes: null, chunks: null },
+        device: { cached_tokens: 3, blended_tokens: 0, bytes: 100, capacity_bytes: 1000, chunks: 3 },
+        host: { cached_tokens: 0, blended_tokens: 0, bytes: 0, capacity_bytes: 500, chunks: 0 },
+        disk: { cached_tokens: 0, blended_tokens: 0, bytes: null, capacity_bytes: null, chunks: null },
       },
       disk: null,
       radix: { nodes: 5, chunks: 7 },
@@ -69,10 +72,10 @@ suite('GET /v1/cache/stats', () => {
 test('an aborted request counts the tokens that the service reports for it', () => {
   const statistics = new Statistics({ gauges: () => ({ tiers: {} }), now: () => new Date(0) });
   const usage = {
-    promptTokens: 9,
+    promptTokens: 12,
     completionTokens: 1,
     cachedTokens: { device: 3, host: 1, disk: 2 },
-    blendedTokens: NO_TOKENS,
+    blendedTokens: { device: 0, host: 2, disk: 1 },
     computedTokens: 3,
   };
   const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
@@ -84,9 +87,50 @@ test('an aborted request counts the tokens that the service reports for it', () 
   statistics.record({ endpoint: 'completions', outcome: 'aborted' });
   assert.equal(statistics.requests('completions', 'aborted'), 2);
   assert.equal(statistics.requests('chat.completions', 'aborted'), 0);
-  assert.deepEqual(statistics.tokens, { prompt: 9, device: 3, host: 1, disk: 2, computed: 3, completion: 1 });
-  assert.equal(statistics.hitRate, 6 / 9);
+  assert.deepEqual(statistics.tokens, {
+    prompt: 12,
+    cached: { device: 3, host: 1, disk: 2 },
+    blended: { device: 0, host: 2, disk: 1 },
+    computed: 3,
+    completion: 1,
+  });
+  assert.equal(statistics.hitRate, 9 / 12);
+  assert.equal(statistics.exactHitRate, 6 / 12);
   assert.equal(statistics.since.getTime(), 0);
+});
+
+test('a blended answer is counted apart from exact reuse, and the parts add up to the prompt', async () => {
+  const { app } = fakeApp();
+  const ask = (question: string) =>
+    supertest(app)
+      .post('/v1/chat/completions')
+      .send({
+        ...CHAT,
+        messages: [{ role: 'user', content: question }],
+        documents: [{ text: 'a b c d e f g h' }],
+      })
+      .expect(200);
+  await ask('Who?');
+  await ask('Where?');
+  await ask('Where?');
+  const { body } = await supertest(app).get('/v1/cache/stats').expect(200);
+  assert.equal(body.prompt_tokens, 27);
+  assert.equal(body.cached_tokens, 8);
+  assert.equal(body.blended_tokens, 6);
+  assert.equal(body.computed_tokens, 13);
+  assert.deepEqual([body.hit_rate, body.exact_hit_rate], [14 / 27, 8 / 27]);
+  assert.equal(body.by_tier.host.blended_tokens, 6);
+  const { text } = await supertest(app).get('/metrics').expect(200);
+  for (const line of [
+    'radixkv_prompt_tokens_total{source="device"} 8',
+    'radixkv_prompt_tokens_total{source="blended"} 6',
+    'radixkv_prompt_tokens_total{source="computed"} 13',
+    'radixkv_blended_tokens_total{tier="device"} 0',
+    'radixkv_blended_tokens_total{tier="host"} 6',
+    'radixkv_blended_tokens_total{tier="disk"} 0',
+  ]) {
+    assert.ok(text.split('\n').includes(line), line);
+  }
 });
 
 suite('GET /metrics', () => {

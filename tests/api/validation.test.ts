@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import supertest from 'supertest';
+import { DEFAULT_CACHE } from '../../src/serving/completion.js';
 import { fakeApp } from '../support/fake-app.js';
 
 const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'Hello there' }] };
@@ -70,6 +71,38 @@ const CHAT_REFUSALS: Row[] = [
   [{ store: true }, 'unsupported_field', 'store'],
   [{ metadata: { a: 'b' } }, 'unsupported_field', 'metadata'],
   [{ wibble: 1 }, 'unsupported_field', 'wibble'],
+  [{ documents: 'text' }, 'invalid_value', 'documents'],
+  [{ documents: Array.from({ length: 4 }, () => ({ text: 'x' })) }, 'invalid_value', 'documents'],
+  [{ documents: ['text'] }, 'invalid_value', 'documents[0]'],
+  [{ documents: [{}] }, 'invalid_value', 'documents[0].text'],
+  [{ documents: [{ title: 'x' }] }, 'invalid_value', 'documents[0].text'],
+  [{ documents: [{ id: 'a', title: 'x' }] }, 'invalid_value', 'documents[0].title'],
+  [{ documents: [{ text: '' }] }, 'invalid_value', 'documents[0].text'],
+  [{ documents: [{ text: 'x' }, { text: 'x'.repeat(21) }] }, 'invalid_value', 'documents[1].text'],
+  [{ documents: [{ text: 'a\ud800b' }] }, 'invalid_value', 'documents[0].text'],
+  [{ documents: [{ text: 'x', title: 'x'.repeat(11) }] }, 'invalid_value', 'documents[0].title'],
+  [{ documents: [{ text: 'x', id: '' }] }, 'invalid_value', 'documents[0].id'],
+  [{ documents: [{ text: 'x', id: 'a b' }] }, 'invalid_value', 'documents[0].id'],
+  [{ documents: [{ text: 'x', id: 'a/b' }] }, 'invalid_value', 'documents[0].id'],
+  [{ documents: [{ text: 'x', id: 'a\n' }] }, 'invalid_value', 'documents[0].id'],
+  [{ documents: [{ text: 'x', id: 'x'.repeat(257) }] }, 'invalid_value', 'documents[0].id'],
+  [{ documents: [{ text: 'x', id: 7 }] }, 'invalid_value', 'documents[0].id'],
+  [{ documents: [{ text: 'x', url: 'y' }] }, 'unsupported_field', 'documents[0].url'],
+  [{ documents: [{ text: 'x', id: 'a' }, { text: 'y' }, { id: 'a' }] }, 'invalid_value', 'documents[2].id'],
+  [{ cache: 'blend' }, 'invalid_value', 'cache'],
+  [{ cache: { mode: 'fast' } }, 'invalid_value', 'cache.mode'],
+  [{ cache: { mode: 'blend' } }, 'invalid_value', 'cache.mode'],
+  [{ cache: { mode: 'blend' }, documents: [] }, 'invalid_value', 'cache.mode'],
+  [{ cache: { recompute_ratio: 1.01 } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache: { recompute_ratio: -0.01 } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache: { recompute_ratio: '0.1' } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache: { selector: 'best' } }, 'invalid_value', 'cache.selector'],
+  [{ cache: { selector: 'constructor' } }, 'invalid_value', 'cache.selector'],
+  [{ cache: { mode: 'exact', recompute_ratio: 0.1 } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache: { mode: 'off', recompute_ratio: 0 } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache: { mode: 'exact', selector: 'heads' } }, 'invalid_value', 'cache.selector'],
+  [{ cache: { explain: 1 } }, 'invalid_value', 'cache.explain'],
+  [{ cache: { ttl: 1 } }, 'unsupported_field', 'cache.ttl'],
 ];
 
 const TEXT_REFUSALS: Row[] = [
@@ -89,10 +122,17 @@ const TEXT_REFUSALS: Row[] = [
   [{ best_of: 2 }, 'unsupported_field', 'best_of'],
   [{ suffix: 'end' }, 'unsupported_field', 'suffix'],
   [{ messages: [] }, 'unsupported_field', 'messages'],
+  [{ documents: [] }, 'unsupported_field', 'documents'],
+  [{ cache: { mode: 'blend' } }, 'invalid_value', 'cache.mode'],
+  [{ cache: { recompute_ratio: 0.1 } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache: { selector: 'heads' } }, 'invalid_value', 'cache.selector'],
+  [{ cache: { mode: 'exact', recompute_ratio: 0.1 } }, 'invalid_value', 'cache.recompute_ratio'],
 ];
 
 function refuses(path: string, valid: object, rows: readonly Row[]) {
-  const { app, service } = fakeApp({ limits: { messagesMax: 10 } });
+  const { app, service } = fakeApp({
+    limits: { messagesMax: 10, documentsMax: 3, documentCharactersMax: 20, titleCharactersMax: 10 },
+  });
   for (const [change, code, param] of rows) {
     test(`${path} refuses ${JSON.stringify(change).slice(0, 80)} as ${code} of ${param}`, async () => {
       const { status, body } = await supertest(app)
@@ -115,6 +155,7 @@ suite('bad fields', () => {
 
 test('a chat request reaches the service in its own words', async () => {
   const { app, service } = fakeApp();
+  service.documents = { find: () => ({ title: undefined, text: 'the fourth' }) };
   await supertest(app)
     .post('/v1/chat/completions')
     .send({
@@ -145,6 +186,13 @@ test('a chat request reaches the service in its own words', async () => {
       frequency_penalty: -1,
       logit_bias: { 12: -100 },
       user: 'someone',
+      documents: [
+        { id: 'Doc_1.a:b-c', title: 'One', text: 'the first' },
+        { title: '', text: 'the second' },
+        { id: null, title: null, text: 'the third' },
+        { id: 'stored' },
+      ],
+      cache: { mode: 'blend', recompute_ratio: 0.25, selector: 'heads', explain: true },
     })
     .expect(200);
   const { id, signal, ...rest } = service.requests[0]!;
@@ -157,7 +205,14 @@ test('a chat request reaches the service in its own words', async () => {
         { role: 'developer', content: 'Be brief.' },
         { role: 'user', name: 'ann', content: 'one\ntwo' },
       ],
+      documents: [
+        { id: 'Doc_1.a:b-c', title: 'One', text: 'the first' },
+        { id: undefined, title: undefined, text: 'the second' },
+        { id: undefined, title: undefined, text: 'the third' },
+        { id: 'stored' },
+      ],
     },
+    cache: { mode: 'blend', recomputeRatio: 0.25, selector: 'heads', explain: true },
     promptField: 'messages',
     namespace: '',
     n: 2,
@@ -179,7 +234,7 @@ test('a chat request reaches the service in its own words', async () => {
 
 const OPTIONAL =
   `max_tokens max_completion_tokens temperature top_p top_k min_p seed stop n logprobs top_logprobs
-presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio`.replaceAll(
+presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio documents cache`.replaceAll(
     '\n',
     ' ',
   );
@@ -207,6 +262,7 @@ test('null and absent optional fields mean the same defaults', async () => {
     topLogprobs: undefined,
   });
   assert.equal(absent!.maxTokens, undefined);
+  assert.deepEqual(absent!.cache, DEFAULT_CACHE);
 });
 
 test('fields that ask for nothing are accepted', async () => {

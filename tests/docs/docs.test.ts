@@ -1,14 +1,47 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { chatSchema } from '../../src/api/chat-schema.js';
+import { SELECTORS } from '#blend';
+import { cacheControl } from '../../src/api/cache-schema.js';
+import { chatSchema, parseChat } from '../../src/api/chat-schema.js';
+import { passageFields } from '../../src/api/document-schema.js';
+import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
 import { textSchema } from '../../src/api/text-schema.js';
+import { timingsJson } from '../../src/api/usage.js';
 import { type OptionRow, SERVE_OPTION_ROWS } from '../../src/config/options.js';
+import { type BlendExplanation, CACHE_MODES, NO_TOKENS } from '../../src/serving/completion.js';
 import { createMetrics } from '../../src/serving/metrics.js';
 import { Statistics } from '../../src/serving/statistics.js';
 
 const read = (path: string): string => readFileSync(path, 'utf8');
+
+/** What a blended answer reports. */
+const BLENDED = {
+  usage: {
+    promptTokens: 0,
+    completionTokens: 0,
+    cachedTokens: NO_TOKENS,
+    blendedTokens: NO_TOKENS,
+    computedTokens: 0,
+  },
+  timings: {
+    queueMs: 0,
+    loadMs: 0,
+    prefillMs: 0,
+    blend: { prepareMs: 0, loadMs: 0, rotateMs: 0, selectMs: 0, recomputeMs: 0 },
+    decodeMs: 0,
+    ttftMs: 0,
+  },
+  explanation: {
+    outcome: 'blended',
+    selector: 'heads',
+    ratio: 0,
+    prefixTokens: 0,
+    documents: [],
+    recomputed: [],
+  } satisfies BlendExplanation,
+};
 
 /** Defaults that depend on the machine, in words. */
 const DEFAULTS_IN_WORDS: Partial<Record<OptionRow['key'], string>> = {
@@ -50,6 +83,37 @@ test('docs/api.md names every field of both completion endpoints', () => {
     fields.filter((field) => !text.includes(`\`${field}\``)),
     [],
   );
+});
+
+test('docs/api.md names every mode, selector, limit and detail of documents and cache control', () => {
+  const text = read('docs/api.md');
+  const words = [
+    ...Object.keys(SELECTORS),
+    ...CACHE_MODES,
+    ...Object.keys(cacheControl.shape),
+    ...Object.keys(passageFields(DEFAULT_LIMITS)),
+    ...Object.keys(timingsJson(BLENDED.usage, BLENDED.timings, 1)),
+    ...Object.keys(timingsJson(BLENDED.usage, BLENDED.timings, 1).blend!),
+    ...Object.keys(explanationJson(BLENDED.explanation)),
+  ];
+  assert.deepEqual(
+    words.filter((word) => !text.includes(`\`${word}\``)),
+    [],
+  );
+  const { documentsMax, documentCharactersMax, titleCharactersMax } = DEFAULT_LIMITS;
+  for (const limit of [documentsMax, documentCharactersMax, titleCharactersMax]) {
+    assert.ok(text.includes(`to ${limit.toLocaleString('en')} `), String(limit));
+  }
+});
+
+test('the example requests of docs/api.md are valid', () => {
+  const examples = [...read('docs/api.md').matchAll(/```json\n(.*?)```/gs)].map(([, json]) =>
+    JSON.parse(json!),
+  );
+  const [withDocuments, { cache }] = examples;
+  const parsed = parseChat(chatSchema(DEFAULT_LIMITS), { ...withDocuments, cache });
+  assert.equal(parsed.work.prompt.kind === 'chat' && parsed.work.prompt.documents.length, 3);
+  assert.equal(parsed.work.cache.mode, 'blend');
 });
 
 test('what the documents name or link is there', () => {

@@ -1,16 +1,18 @@
 /**
  * A completion service without a model: words instead of tokens, answers that depend only on the prompt, and a
- * "cache" that remembers prompts by namespace. Keeps the rules of the border that the API relies on.
+ * "cache" that remembers prompts and documents by namespace. Keeps the rules of the border that the API relies on.
  */
 import { once } from 'node:events';
 import { RadixkvError } from '../../src/errors.js';
 import {
+  type BlendExplanation,
   type CompletionEvent,
   type CompletionRequest,
   type CompletionService,
   NO_TOKENS,
   type TokenLogprob,
 } from '../../src/serving/completion.js';
+import type { Passage, PassageFinder } from '../../src/serving/passages.js';
 
 export type Reply = (request: CompletionRequest) => AsyncIterable<CompletionEvent>;
 
@@ -28,11 +30,24 @@ const VOCABULARY = [
   ' it',
 ];
 const ANSWER_TOKENS = 24;
+const BLEND_TIMINGS = { prepareMs: 0, loadMs: 1, rotateMs: 2, selectMs: 3, recomputeMs: 4 };
+
+const wordsOf = (text: string): string[] => text.split(/\s+/);
 
 function promptTokens({ prompt }: CompletionRequest): string[] {
   if (prompt.kind === 'tokens') return prompt.tokens.map(String);
-  const text = prompt.kind === 'text' ? prompt.text : prompt.messages.map((each) => each.content).join(' ');
-  return text.split(/\s+/);
+  if (prompt.kind === 'text') return wordsOf(prompt.text);
+  return wordsOf(prompt.messages.map(({ content }) => content).join(' '));
+}
+
+const passageWords = ({ title, text }: Passage): string[] =>
+  wordsOf(title === undefined ? text : `${title} ${text}`);
+
+/** A document of a prompt: its tokens, at `[start, start + words.length)`. */
+interface Placed {
+  readonly id: string | undefined;
+  readonly words: readonly string[];
+  readonly start: number;
 }
 
 function ranked(token: string, logprob: number) {
@@ -77,6 +92,8 @@ export class FakeService implements CompletionService {
   reply: Reply;
   /** After so many tokens of a choice the model "thinks" until the request is aborted. */
   stallAfterTokens = Number.POSITIVE_INFINITY;
+  /** Where documents that have only an id are looked up. */
+  documents: PassageFinder | undefined;
   readonly #seen = new Set<string>();
 
   constructor(reply?: Reply) {
@@ -100,7 +117,8 @@ export class FakeService implements CompletionService {
   }
 
   async *answer(request: CompletionRequest): AsyncGenerator<CompletionEvent> {
-    const prompt = promptTokens(request);
+    const documents = this.#placed(request);
+    const prompt = [...documents.flatMap(({ words }) => words), ...promptTokens(request)];
     if (prompt.length >= this.model.contextTokens) {
       throw new RadixkvError(
         'context_length_exceeded',
@@ -108,9 +126,7 @@ export class FakeService implements CompletionService {
         { param: request.promptField },
       );
     }
-    const key = `${request.namespace} ${prompt.join(' ')}`;
-    const cached = this.#seen.has(key) ? prompt.length - 1 : 0;
-    this.#seen.add(key);
+    const reuse = this.#reuse(request, prompt, documents);
     let completionTokens = 0;
     for (let index = 0; index < request.n; index++) {
       const { tokens, reason } = answerTokens(request, prompt.length + index);
@@ -129,11 +145,73 @@ export class FakeService implements CompletionService {
       usage: {
         promptTokens: prompt.length,
         completionTokens,
-        cachedTokens: { device: cached, host: 0, disk: 0 },
-        blendedTokens: NO_TOKENS,
-        computedTokens: prompt.length - cached,
+        cachedTokens: { ...NO_TOKENS, device: reuse.cached },
+        blendedTokens: { ...NO_TOKENS, host: reuse.blended },
+        computedTokens: prompt.length - reuse.cached - reuse.blended,
       },
-      timings: { queueMs: 1, loadMs: 0, prefillMs: 20, blend: undefined, decodeMs: 100, ttftMs: 21 },
+      timings: {
+        queueMs: 1,
+        loadMs: 0,
+        prefillMs: 20,
+        blend: reuse.blended > 0 ? BLEND_TIMINGS : undefined,
+        decodeMs: 100,
+        ttftMs: 21,
+      },
+      ...(request.cache.explain && { explanation: reuse.explanation }),
     };
+  }
+
+  #placed({ namespace, prompt }: CompletionRequest): Placed[] {
+    if (prompt.kind !== 'chat') return [];
+    let start = 0;
+    return prompt.documents.map((document, index) => {
+      const passage = 'text' in document ? document : this.documents?.find(namespace, document.id);
+      if (passage === undefined) {
+        throw new RadixkvError('document_not_found', 'There is no such document.', {
+          param: `documents[${index}].id`,
+        });
+      }
+      const words = passageWords(passage);
+      const placed = { id: document.id, words, start };
+      start += words.length;
+      return placed;
+    });
+  }
+
+  /** A prompt that was seen whole is exact; else documents that were seen are blended, but for their first tokens. */
+  #reuse({ namespace, cache }: CompletionRequest, prompt: readonly string[], documents: readonly Placed[]) {
+    const { mode, selector = 'heads', recomputeRatio: ratio = 0.25 } = cache;
+    const has = (words: readonly string[]) =>
+      mode !== 'off' && this.#seen.has(`${namespace} ${words.join(' ')}`);
+    const isExact = has(prompt);
+    const reused = documents.filter(({ words }) => !isExact && mode !== 'exact' && has(words));
+    const heads = reused.flatMap(({ words, start }) =>
+      Array.from({ length: Math.ceil(words.length * ratio) }, (_, at) => start + at),
+    );
+    if (mode !== 'off')
+      for (const words of [prompt, ...documents.map((each) => each.words)]) this.#keep(namespace, words);
+    const explanation: BlendExplanation = {
+      outcome: documents.length === 0 ? 'no_documents' : reused.length > 0 ? 'blended' : 'exact',
+      selector: reused.length > 0 ? selector : undefined,
+      ratio: reused.length > 0 ? ratio : undefined,
+      prefixTokens: isExact ? prompt.length - 1 : 0,
+      documents: documents.map((document, index) => ({
+        index,
+        id: document.id,
+        start: document.start,
+        end: document.start + document.words.length,
+        source: isExact ? 'prefix' : reused.includes(document) ? 'host' : 'computed',
+      })),
+      recomputed: heads,
+    };
+    return {
+      cached: explanation.prefixTokens,
+      blended: reused.reduce((sum, { words }) => sum + words.length, 0) - heads.length,
+      explanation,
+    };
+  }
+
+  #keep(namespace: string, words: readonly string[]): void {
+    this.#seen.add(`${namespace} ${words.join(' ')}`);
   }
 }

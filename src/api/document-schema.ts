@@ -1,0 +1,52 @@
+/** Documents in request bodies: passages with their text, or the ids of stored ones. */
+import { z } from 'zod';
+import type { PromptDocument } from '../serving/completion.js';
+import { list, optional, text } from './fields.js';
+import type { Limits } from './limits.js';
+
+export const documentId = z
+  .string()
+  .refine(
+    (id) => /^[\w.:-]{1,256}$/.test(id),
+    'must be 1 to 256 characters of A-Z, a-z, 0-9, ".", "_", ":", "-"',
+  );
+
+/** Title and text of a passage. An empty title is none. */
+export function passageFields({ documentCharactersMax, titleCharactersMax }: Limits) {
+  return {
+    title: optional(text.max(titleCharactersMax))
+      .transform((title) => (title === '' ? undefined : title))
+      .describe('Stands before the text.'),
+    text: text.min(1).max(documentCharactersMax).describe('What the model reads.'),
+  };
+}
+
+function promptDocument(limits: Limits) {
+  const { title, text: passage } = passageFields(limits);
+  return z
+    .strictObject({ id: optional(documentId), title, text: optional(passage) })
+    .transform((body, context): PromptDocument => {
+      if (body.text !== undefined) return { id: body.id, title: body.title, text: body.text };
+      const refuse = (field: string, message: string) => {
+        context.addIssue({ code: 'custom', path: [field], message });
+        return z.NEVER;
+      };
+      if (body.id === undefined) return refuse('text', 'is missing, and so is the id of a stored document');
+      if (body.title !== undefined) return refuse('title', 'is only allowed with a text');
+      return { id: body.id };
+    });
+}
+
+/** The documents of one prompt. No id stands twice. */
+export function promptDocuments(limits: Limits) {
+  return list(promptDocument(limits), limits.documentsMax).superRefine((documents, context) => {
+    const seen = new Map<string, number>();
+    for (const [index, { id }] of documents.entries()) {
+      if (id === undefined) continue;
+      const first = seen.get(id);
+      const message = `is also the id of documents[${first}]`;
+      if (first !== undefined) context.addIssue({ code: 'custom', path: [index, 'id'], message });
+      else seen.set(id, index);
+    }
+  });
+}

@@ -1,0 +1,26 @@
+/** `explanation` of an answer: where each token of its prompt came from. Not part of OpenAI's format. */
+import type { BlendExplanation } from '../serving/completion.js';
+
+export function explanationJson({
+  outcome,
+  selector,
+  ratio,
+  prefixTokens,
+  documents,
+  recomputed,
+}: BlendExplanation) {
+  return {
+    outcome,
+    selector: selector ?? null,
+    recompute_ratio: ratio ?? null,
+    prefix_tokens: prefixTokens,
+    documents: documents.map(({ index, id, start, end, source }) => ({
+      index,
+      id: id ?? null,
+      start,
+      end,
+      source,
+    })),
+    recomputed,
+  };
+}
