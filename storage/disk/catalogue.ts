@@ -2,16 +2,15 @@
  * The catalogue of a disk directory: one SQLite table that says which chunk files there are, what they hold and how
  * they were used, so that a start reads no files.
  *
- * One connection has it exclusively. WAL with `synchronous=NORMAL`: a killed process loses nothing, a power cut may
- * lose the last transactions but never leaves half of one. Rows are numbered as they are written, a chunk after its
- * parent. SQLite checks no bytes, so what a row says is to be verified by who reads it. Knows no files of chunks.
+ * Rows are numbered as they are written, a chunk after its parent. SQLite checks no bytes, so what a row says is to be
+ * verified by who reads it. Knows no files of chunks.
  */
-import { closeSync, existsSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
-import Database from 'better-sqlite3';
+import { closeSync, openSync, readSync } from 'node:fs';
+import type Database from 'better-sqlite3';
 import { type ChunkKey, isOfKeyLength } from '../key.js';
 import type { StoredFile } from './chunk-head.js';
-import { DiskError } from './disk-error.js';
-import { MIGRATIONS, migrate } from './migrations.js';
+import { guardDatabase, openDatabase, setDatabaseAside } from './database.js';
+import { MIGRATIONS } from './migrations.js';
 
 /** How a chunk is used and kept: what changes after it was written. */
 export interface ChunkUsage {
@@ -67,9 +66,6 @@ type WellFormedRow = readonly [id: number, key: ChunkKey, parent: ChunkKey | '',
 const COLUMNS = 'namespace, tokens, owner, file_bytes, codec, exact, created_ms';
 const USAGE_COLUMNS = 'used_ms, hits, pinned_until_ms, pin_ttl_ms, ttl_ms, priority';
 
-/** Bounds what the write-ahead log keeps on the disk between checkpoints. */
-const WAL_BYTES_MAX = 4 << 20;
-
 const WARM_BYTES = 1 << 20;
 
 export class Catalogue {
@@ -107,23 +103,13 @@ export class Catalogue {
    */
   static open(path: string, owner: ChunkOwner): Catalogue {
     warm(path);
-    return guard(() => {
-      const database = new Database(path, { timeout: 0 });
-      try {
-        database.pragma('locking_mode = EXCLUSIVE');
-        database.pragma('journal_mode = WAL');
-        database.pragma('synchronous = NORMAL');
-        database.pragma('secure_delete = FAST');
-        database.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
-        const problem = database.pragma('quick_check(1)', { simple: true });
-        if (problem !== 'ok') throw new DiskError('catalogue_lost', `${path} is corrupt: ${String(problem)}`);
-        migrate(database, MIGRATIONS);
-        return new Catalogue(database, owner);
-      } catch (error) {
-        database.close();
-        throw error;
-      }
-    });
+    const database = openDatabase(path, MIGRATIONS);
+    try {
+      return guardDatabase(() => new Catalogue(database, owner));
+    } catch (error) {
+      database.close();
+      throw error;
+    }
   }
 
   /**
@@ -131,16 +117,11 @@ export class Catalogue {
    * @throws DiskError `disk_unusable`
    */
   static setAside(path: string): void {
-    try {
-      if (existsSync(path)) renameSync(path, `${path}.corrupt`);
-      for (const suffix of ['-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
-    } catch (error) {
-      throw new DiskError('disk_unusable', `the corrupt catalogue ${path} stays in the way`, error);
-    }
+    setDatabaseAside(path);
   }
 
   find(key: ChunkKey): StoredFile | undefined {
-    const row = guard(() => this.#find.get(Buffer.from(key, 'hex')));
+    const row = guardDatabase(() => this.#find.get(Buffer.from(key, 'hex')));
     return row && { key, fileBytes: row.file_bytes, codecId: row.codec, isExact: row.exact === 1 };
   }
 
@@ -151,11 +132,11 @@ export class Catalogue {
   *pages(rowsMax: number): Generator<{ readonly rows: CatalogueRow[]; readonly malformed: number }> {
     let last = -1;
     while (true) {
-      const found = guard(() => this.#page.all(last, rowsMax));
+      const found = guardDatabase(() => this.#page.all(last, rowsMax));
       if (found.length === 0) return;
       last = found.at(-1)![0];
       const malformed = found.filter((row) => !isWellFormed(row));
-      guard(() => {
+      guardDatabase(() => {
         for (const [id] of malformed) this.#removeId.run(id);
       });
       yield {
@@ -171,7 +152,7 @@ export class Catalogue {
     readonly insert?: readonly NewRow[];
     readonly use?: readonly UsageOf[];
   }): void {
-    guard(() =>
+    guardDatabase(() =>
       this.#database.transaction(() => {
         for (const key of changes.remove ?? []) this.#remove.run(Buffer.from(key, 'hex'));
         for (const row of changes.insert ?? []) this.#insert.run(...this.#toSql(row));
@@ -259,21 +240,4 @@ function idOf(database: Database.Database, owner: ChunkOwner): number {
 function usageOf(usage: ChunkUsage): unknown[] {
   const { usedAtMs, hits, pinnedUntilMs, pinTtlMs, ttlMs, priority } = usage;
   return [usedAtMs, hits, pinnedUntilMs ?? null, pinTtlMs ?? null, ttlMs ?? null, priority];
-}
-
-/** Runs `work`, with what SQLite reports told apart: held by another, broken, or refused by the system. */
-function guard<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof Database.SqliteError)) throw error;
-    const { code, message } = error;
-    if (/^SQLITE_(BUSY|LOCKED)/.test(code))
-      throw new DiskError('disk_in_use', 'another process has the directory open', error);
-    // SQLITE_ERROR: a table or column is not as this release made it.
-    if (/^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA|MISMATCH|CONSTRAINT|FORMAT)/.test(code))
-      throw new DiskError('catalogue_lost', `the catalogue is corrupt: ${message}`, error);
-    if (code === 'SQLITE_FULL') throw new DiskError('disk_full', 'there is no room for the catalogue', error);
-    throw new DiskError('disk_unusable', `the catalogue cannot be used: ${message} (${code})`, error);
-  }
 }

@@ -1,0 +1,68 @@
+/**
+ * An SQLite file that one process has to itself: how it is opened, brought to this release's version, and what its
+ * errors mean.
+ *
+ * WAL with `synchronous=NORMAL`: a killed process loses nothing, a power cut may lose the last transactions but never
+ * leaves half of one. Knows no tables.
+ */
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import Database from 'better-sqlite3';
+import { DiskError } from './disk-error.js';
+import { migrate } from './migrations.js';
+
+/** Bounds what the write-ahead log keeps on the disk between checkpoints. */
+const WAL_BYTES_MAX = 4 << 20;
+
+/**
+ * Opens or makes the file, and does the steps that lead to this release's tables.
+ * @throws DiskError `disk_in_use`, `disk_version`, `disk_unusable`, or `catalogue_lost` when it is corrupt
+ */
+export function openDatabase(path: string, migrations: readonly string[]): Database.Database {
+  return guardDatabase(() => {
+    const database = new Database(path, { timeout: 0 });
+    try {
+      database.pragma('locking_mode = EXCLUSIVE');
+      database.pragma('journal_mode = WAL');
+      database.pragma('synchronous = NORMAL');
+      database.pragma('secure_delete = FAST');
+      database.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
+      const problem = database.pragma('quick_check(1)', { simple: true });
+      if (problem !== 'ok') throw new DiskError('catalogue_lost', `${path} is corrupt: ${String(problem)}`);
+      migrate(database, migrations);
+      return database;
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  });
+}
+
+/**
+ * Puts a corrupt file out of the way, in place of the one that was before.
+ * @throws DiskError `disk_unusable`
+ */
+export function setDatabaseAside(path: string): void {
+  try {
+    if (existsSync(path)) renameSync(path, `${path}.corrupt`);
+    for (const suffix of ['-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+  } catch (error) {
+    throw new DiskError('disk_unusable', `the corrupt file ${path} stays in the way`, error);
+  }
+}
+
+/** Runs `work`, with what SQLite reports told apart: held by another, broken, or refused by the system. */
+export function guardDatabase<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Database.SqliteError)) throw error;
+    const { code, message } = error;
+    if (/^SQLITE_(BUSY|LOCKED)/.test(code))
+      throw new DiskError('disk_in_use', 'another process has the directory open', error);
+    // SQLITE_ERROR: a table or column is not as this release made it.
+    if (/^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA|MISMATCH|CONSTRAINT|FORMAT)/.test(code))
+      throw new DiskError('catalogue_lost', `the database is corrupt: ${message}`, error);
+    if (code === 'SQLITE_FULL') throw new DiskError('disk_full', 'there is no room for the database', error);
+    throw new DiskError('disk_unusable', `the database cannot be used: ${message} (${code})`, error);
+  }
+}
