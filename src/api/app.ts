@@ -6,12 +6,15 @@
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
 import type { Logger } from 'pino';
+import type { DocumentLibrary } from '../documents/library.js';
 import { RadixkvError } from '../errors.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
 import { createBodyReader } from './body.js';
 import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
+import { batchRoute } from './document-batch.js';
+import { documentById, documentList } from './document-routes.js';
 import { respondWithError } from './error-response.js';
 import { cacheStats, live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
@@ -22,6 +25,8 @@ import { createTextDialect } from './text-dialect.js';
 export interface AppParts {
   readonly service: CompletionService;
   readonly statistics: Statistics;
+  /** Absent: there are no stored documents, nor their paths. */
+  readonly documents?: DocumentLibrary;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
   readonly limits?: Partial<Limits>;
@@ -46,7 +51,7 @@ const refusePath: RequestHandler = (req) => {
   throw new RadixkvError('not_found', `There is no ${req.method} ${req.path}.`);
 };
 
-export function createApp({ service, statistics, logger, limits: overrides }: AppParts): Express {
+export function createApp({ service, statistics, documents, logger, limits: overrides }: AppParts): Express {
   const limits = { ...DEFAULT_LIMITS, ...overrides };
   const readBody = createBodyReader(limits);
   const app = express();
@@ -60,6 +65,17 @@ export function createApp({ service, statistics, logger, limits: overrides }: Ap
       .route(dialect.endpoint === 'completions' ? '/v1/completions' : '/v1/chat/completions')
       .post(completionRoute({ dialect, service, statistics, readBody }))
       .all(refuseMethod('POST'));
+  }
+  if (documents !== undefined) {
+    const byId = documentById({ library: documents, readBody, limits });
+    app.route('/v1/documents').get(documentList(documents)).all(refuseMethod('GET'));
+    app.post('/v1/documents/batch', batchRoute(documents, limits));
+    app
+      .route('/v1/documents/:id')
+      .get(byId.get)
+      .put(byId.put)
+      .delete(byId.delete)
+      .all(refuseMethod('GET, PUT, DELETE'));
   }
   app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
   app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));

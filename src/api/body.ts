@@ -39,7 +39,11 @@ function excess(json: Uint8Array, { jsonValuesMax, jsonFieldsMax }: Limits): str
   return undefined;
 }
 
-function parse(json: Buffer, limits: Limits): unknown {
+/**
+ * One JSON text, whose work is bounded.
+ * @throws RadixkvError `invalid_json`, `body_too_large`
+ */
+export function parseJson(json: Buffer, limits: Limits): unknown {
   if (json.length === 0) throw new RadixkvError('invalid_json', 'The request body is empty.');
   const tooMuch = excess(json, limits);
   if (tooMuch !== undefined) throw new RadixkvError('body_too_large', `The request body has ${tooMuch}.`);
@@ -72,6 +76,6 @@ export function createBodyReader(limits: Limits): BodyReader {
         else reject(error);
       });
     });
-    return parse(Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0), limits);
+    return parseJson(Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0), limits);
   };
 }

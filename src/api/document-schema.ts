@@ -1,7 +1,8 @@
 /** Documents in request bodies: passages with their text, or the ids of stored ones. */
 import { z } from 'zod';
+import type { DocumentOrder } from '../documents/library.js';
 import type { PromptDocument } from '../serving/completion.js';
-import { list, optional, text } from './fields.js';
+import { defaulted, list, optional, text } from './fields.js';
 import type { Limits } from './limits.js';
 
 export const documentId = z
@@ -19,6 +20,37 @@ export function passageFields({ documentCharactersMax, titleCharactersMax }: Lim
       .describe('Stands before the text.'),
     text: text.min(1).max(documentCharactersMax).describe('What the model reads.'),
   };
+}
+
+function orderFields(limits: Limits) {
+  return {
+    ...passageFields(limits),
+    ttl_seconds: optional(z.int().min(1).max(limits.ttlSecondsMax)).describe(
+      'Until it is deleted by itself.',
+    ),
+    pinned: defaulted(z.boolean(), false).describe(
+      'Keeps its KV from eviction, as far as pins may take room.',
+    ),
+  };
+}
+
+type OrderBody = z.output<z.ZodObject<ReturnType<typeof orderFields>>>;
+
+function orderOf({ title, text: passage, ttl_seconds, pinned }: OrderBody): DocumentOrder {
+  const ttlMs = ttl_seconds === undefined ? undefined : ttl_seconds * 1000;
+  return { passage: { title, text: passage }, ttlMs, isPinned: pinned };
+}
+
+/** The body of `PUT /v1/documents/{id}`. */
+export function storedDocument(limits: Limits) {
+  return z.strictObject(orderFields(limits)).transform(orderOf);
+}
+
+/** A line of `POST /v1/documents/batch`. */
+export function batchedDocument(limits: Limits) {
+  return z
+    .strictObject({ id: documentId, ...orderFields(limits) })
+    .transform(({ id, ...body }) => ({ id, ...orderOf(body) }));
 }
 
 function promptDocument(limits: Limits) {

@@ -38,7 +38,7 @@ export function modelNotFound(servedId: string): RadixkvError {
 }
 
 /** The body of an error response. */
-function errorJson(error: RadixkvError) {
+export function errorJson(error: RadixkvError) {
   return {
     error: {
       message: error.message,

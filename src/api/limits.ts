@@ -19,6 +19,8 @@ export interface Limits {
   /** Of the text of a document, in UTF-16 code units, as everything that is counted in characters. */
   readonly documentCharactersMax: number;
   readonly titleCharactersMax: number;
+  /** Time to live of a stored document. */
+  readonly ttlSecondsMax: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -33,4 +35,5 @@ export const DEFAULT_LIMITS: Limits = {
   documentsMax: 256,
   documentCharactersMax: 1_000_000,
   titleCharactersMax: 1024,
+  ttlSecondsMax: 10 * 365 * 24 * 3600,
 };

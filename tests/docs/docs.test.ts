@@ -4,12 +4,15 @@ import { test } from 'node:test';
 import { SELECTORS } from '#blend';
 import { cacheControl } from '../../src/api/cache-schema.js';
 import { chatSchema, parseChat } from '../../src/api/chat-schema.js';
-import { passageFields } from '../../src/api/document-schema.js';
+import { documentJson } from '../../src/api/document-routes.js';
+import { passageFields, storedDocument } from '../../src/api/document-schema.js';
 import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
 import { type OptionRow, SERVE_OPTION_ROWS } from '../../src/config/options.js';
+import type { DocumentReading } from '../../src/documents/document.js';
+import { DEFAULT_LIBRARY_LIMITS } from '../../src/documents/library.js';
 import { type BlendExplanation, CACHE_MODES, NO_TOKENS } from '../../src/serving/completion.js';
 import { createMetrics } from '../../src/serving/metrics.js';
 import { Statistics } from '../../src/serving/statistics.js';
@@ -92,6 +95,8 @@ test('docs/api.md names every mode, selector, limit and detail of documents and 
     ...CACHE_MODES,
     ...Object.keys(cacheControl.shape),
     ...Object.keys(passageFields(DEFAULT_LIMITS)),
+    'ttl_seconds',
+    'pinned',
     ...Object.keys(timingsJson(BLENDED.usage, BLENDED.timings, 1)),
     ...Object.keys(timingsJson(BLENDED.usage, BLENDED.timings, 1).blend!),
     ...Object.keys(explanationJson(BLENDED.explanation)),
@@ -100,20 +105,41 @@ test('docs/api.md names every mode, selector, limit and detail of documents and 
     words.filter((word) => !text.includes(`\`${word}\``)),
     [],
   );
-  const { documentsMax, documentCharactersMax, titleCharactersMax } = DEFAULT_LIMITS;
-  for (const limit of [documentsMax, documentCharactersMax, titleCharactersMax]) {
+  const { documentsMax, documentCharactersMax, titleCharactersMax, ttlSecondsMax } = DEFAULT_LIMITS;
+  for (const limit of [documentsMax, documentCharactersMax, titleCharactersMax, ttlSecondsMax]) {
     assert.ok(text.includes(`to ${limit.toLocaleString('en')} `), String(limit));
   }
+  const { documentsPerNamespaceMax, bytesMax } = DEFAULT_LIBRARY_LIMITS;
+  const counts = `${documentsPerNamespaceMax.toLocaleString('en')} documents, all keys together ${bytesMax / 1024 ** 3} GiB`;
+  assert.ok(text.includes(counts), counts);
 });
 
-test('the example requests of docs/api.md are valid', () => {
+test('the example requests of docs/api.md are valid, and the answers have their fields', () => {
   const examples = [...read('docs/api.md').matchAll(/```json\n(.*?)```/gs)].map(([, json]) =>
     JSON.parse(json!),
   );
-  const [withDocuments, { cache }] = examples;
-  const parsed = parseChat(chatSchema(DEFAULT_LIMITS), { ...withDocuments, cache });
+  const exampleWith = (field: string) => examples.find((example) => field in example);
+  const { cache } = exampleWith('cache');
+  const parsed = parseChat(chatSchema(DEFAULT_LIMITS), { ...exampleWith('messages'), cache });
   assert.equal(parsed.work.prompt.kind === 'chat' && parsed.work.prompt.documents.length, 3);
   assert.equal(parsed.work.cache.mode, 'blend');
+  const order = storedDocument(DEFAULT_LIMITS).parse(exampleWith('ttl_seconds'));
+  const createdAtMs = 1_795_593_600_000;
+  const reading: DocumentReading = {
+    id: 'lamp',
+    title: order.passage.title,
+    status: 'computing',
+    computedTokens: 64,
+    tokens: 97,
+    cached: { ...NO_TOKENS, host: 64 },
+    createdAtMs,
+    expiresAtMs: createdAtMs + order.ttlMs!,
+    isPinned: order.isPinned,
+    failure: undefined,
+  };
+  assert.deepEqual(exampleWith('status'), documentJson(reading));
+  const explained = Object.keys(exampleWith('explanation').explanation);
+  assert.deepEqual(explained, Object.keys(explanationJson(BLENDED.explanation)));
 });
 
 test('what the documents name or link is there', () => {

@@ -1,0 +1,77 @@
+/**
+ * `POST /v1/documents/batch`: one document a line, each taken or refused by itself as it arrives.
+ *
+ * Nothing is undone when a later line is bad or the client goes away: what was taken stays.
+ */
+import { setImmediate } from 'node:timers/promises';
+import type { Request, RequestHandler } from 'express';
+import type { DocumentLibrary } from '../documents/library.js';
+import { RadixkvError } from '../errors.js';
+import { parseJson } from './body.js';
+import { batchedDocument } from './document-schema.js';
+import { errorJson } from './error-response.js';
+import type { Limits } from './limits.js';
+import { type Line, linesOf } from './lines.js';
+import { namespaceOf } from './namespace.js';
+import { validate } from './validate.js';
+
+/** Errors of lines that an answer lists; more are only counted. */
+const ERRORS_MAX = 1000;
+
+/** Small lines come thousands at once: others get a turn after so long. */
+const TURN_MS = 10;
+
+/** Of spaces, tabs and a carriage return at most. */
+const isBlank = (bytes: Buffer): boolean => bytes.every((byte) => byte <= 0x20);
+
+/** @throws RadixkvError `malformed_request` when the upload ends before its end. */
+async function* bodyOf(req: Request): AsyncGenerator<Buffer, void, void> {
+  try {
+    yield* req as AsyncIterable<Buffer>;
+  } catch (cause) {
+    throw new RadixkvError('malformed_request', 'The request could not be read.', { cause });
+  }
+}
+
+export function batchRoute(library: DocumentLibrary, limits: Limits): RequestHandler {
+  const schema = batchedDocument(limits);
+  const take = ({ bytes }: Line, namespace: string): void => {
+    if (bytes === undefined) {
+      throw new RadixkvError('body_too_large', `The line is longer than ${limits.bodyBytesMax} bytes.`);
+    }
+    const { id, ...order } = validate(schema, parseJson(bytes, limits));
+    library.put(namespace, id, order);
+  };
+  return async (req, res) => {
+    if (
+      req.is('application/x-ndjson') === false ||
+      (req.get('content-encoding') ?? 'identity') !== 'identity'
+    ) {
+      throw new RadixkvError(
+        'unsupported_media_type',
+        'The content-type must be application/x-ndjson, without compression.',
+      );
+    }
+    const namespace = namespaceOf(req.get('authorization'));
+    const errors: object[] = [];
+    let accepted = 0;
+    let failed = 0;
+    let turnBeganAt = performance.now();
+    for await (const line of linesOf(bodyOf(req), limits.bodyBytesMax)) {
+      if (performance.now() - turnBeganAt > TURN_MS) {
+        await setImmediate();
+        turnBeganAt = performance.now();
+      }
+      if (line.bytes !== undefined && isBlank(line.bytes)) continue;
+      try {
+        take(line, namespace);
+        accepted++;
+      } catch (error) {
+        if (!(error instanceof RadixkvError)) throw error;
+        failed++;
+        if (errors.length < ERRORS_MAX) errors.push({ line: line.number, ...errorJson(error).error });
+      }
+    }
+    res.status(202).json({ object: 'document.batch', accepted, failed, errors });
+  };
+}

@@ -1,0 +1,102 @@
+/** `/v1/documents`: stored documents, whose KV is computed ahead of time. Each API key sees its own. */
+import type { Request, RequestHandler } from 'express';
+import { z } from 'zod';
+import type { DocumentReading } from '../documents/document.js';
+import type { DocumentLibrary } from '../documents/library.js';
+import { RadixkvError } from '../errors.js';
+import type { BodyReader } from './body.js';
+import { documentId, storedDocument } from './document-schema.js';
+import type { Limits } from './limits.js';
+import { namespaceOf } from './namespace.js';
+import { validate } from './validate.js';
+
+const PAGE_DEFAULT = 20;
+const PAGE_MAX = 100;
+
+const named = z.object({ id: documentId });
+
+const page = z.strictObject({
+  limit: z
+    .string()
+    .optional()
+    .refine(
+      (text) =>
+        text === undefined || (/^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= PAGE_MAX),
+      {
+        error: `must be a whole number from 1 to ${PAGE_MAX}`,
+      },
+    )
+    .transform((text) => (text === undefined ? PAGE_DEFAULT : Number(text))),
+  after: documentId.optional(),
+});
+
+const secondsOf = (ms: number): number => Math.floor(ms / 1000);
+
+export function documentJson(document: DocumentReading) {
+  const { id, title, status, computedTokens, tokens, cached, createdAtMs, expiresAtMs, isPinned, failure } =
+    document;
+  return {
+    id,
+    object: 'document',
+    title: title ?? null,
+    status,
+    progress: { computed_tokens: computedTokens, tokens },
+    tokens,
+    cached_tokens: cached,
+    created_at: secondsOf(createdAtMs),
+    expires_at: expiresAtMs === undefined ? null : secondsOf(expiresAtMs),
+    pinned: isPinned,
+    ...(failure && { error: failure }),
+  };
+}
+
+const ownerOf = (req: Request): string => namespaceOf(req.get('authorization'));
+
+function notFound(id: string): RadixkvError {
+  return new RadixkvError('document_not_found', `There is no document '${id}'.`, { param: 'id' });
+}
+
+export function documentList(library: DocumentLibrary): RequestHandler {
+  return (req, res) => {
+    const { limit, after } = validate(page, req.query);
+    const { documents, hasMore } = library.list(ownerOf(req), { limit, after });
+    res.json({
+      object: 'list',
+      data: documents.map(documentJson),
+      first_id: documents[0]?.id ?? null,
+      last_id: documents.at(-1)?.id ?? null,
+      has_more: hasMore,
+    });
+  };
+}
+
+/** The handlers of one document, by method. */
+export function documentById({
+  library,
+  readBody,
+  limits,
+}: {
+  readonly library: DocumentLibrary;
+  readonly readBody: BodyReader;
+  readonly limits: Limits;
+}): Readonly<Record<'put' | 'get' | 'delete', RequestHandler>> {
+  const schema = storedDocument(limits);
+  return {
+    put: async (req, res) => {
+      const { id } = validate(named, req.params);
+      const order = validate(schema, await readBody(req, res));
+      res.status(202).json(documentJson(library.put(ownerOf(req), id, order)));
+    },
+    get: (req, res) => {
+      const { id } = validate(named, req.params);
+      const document = library.read(ownerOf(req), id);
+      if (document === undefined) throw notFound(id);
+      res.json(documentJson(document));
+    },
+    delete: (req, res) => {
+      const { id } = validate(named, req.params);
+      if (!library.remove(ownerOf(req), id)) throw notFound(id);
+      res.json({ id, object: 'document', deleted: true });
+    },
+  };
+}
