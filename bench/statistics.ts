@@ -1,6 +1,8 @@
 /** Medians and ratios of few, noisy samples. Pure. */
 import assert from 'node:assert/strict';
 
+export { bootstrap } from '../src/calibration/bootstrap.js';
+
 /** Middle value, or the mean of the middle two. */
 export function median(values: readonly number[]): number {
   assert(values.length > 0, 'the median of nothing');
@@ -27,22 +29,4 @@ export function spread(values: readonly number[]): Spread {
 export function pairedRatio(numerators: readonly number[], denominators: readonly number[]): Spread {
   assert.equal(numerators.length, denominators.length, 'rounds must be paired');
   return spread(numerators.map((value, round) => value / denominators[round]!));
-}
-
-const RESAMPLES = 1000;
-
-/**
- * 5th and 95th percentile of a statistic over samples drawn with replacement. The draws are the same each time.
- */
-export function bootstrap<T>(
-  samples: readonly T[],
-  statistic: (some: readonly T[]) => number,
-): readonly [number, number] {
-  let state = 1;
-  const draw = () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return samples[Math.floor((state / 2 ** 32) * samples.length)]!;
-  };
-  const values = Array.from({ length: RESAMPLES }, () => statistic(samples.map(draw))).sort((a, b) => a - b);
-  return [values[Math.floor(RESAMPLES * 0.05)]!, values[Math.floor(RESAMPLES * 0.95)]!];
 }
