@@ -203,6 +203,18 @@ export class RadixTree {
     return chunk.node.children === undefined && chunk.node.chunks.at(-1) === chunk;
   }
 
+  /**
+   * The cached chunks of the prefix `tokens` that no other prefix needs, deepest first: none when a chunk follows. A
+   * shorter prefix that was inserted too is not told from a part of this one. Not a use.
+   */
+  ownChunks(namespace: string, tokens: Int32Array): ChunkId[] {
+    const root = this.#forest.root(namespace);
+    const last = root && this.#forest.walk(root, tokens).chunks.at(-1);
+    if (last === undefined || last.node.children !== undefined || last.node.chunks.at(-1) !== last) return [];
+    // Where paths part there is a node that has a child for each.
+    return last.node.chunks.map((chunk) => chunk.id).toReversed();
+  }
+
   /** The least recently used chunk that `remove` accepts; undefined when every chunk is pinned. O(1). */
   victim(): ChunkId | undefined {
     return this.#recency.oldest?.id;

@@ -28,9 +28,12 @@ export class Deadlines<Data> {
     return nowMs;
   }
 
-  /** Watches the TTL of a new chunk, if it has one. */
+  /** Watches the TTL that a chunk has got, or no longer has. */
   watch(entry: Entry<Data>): void {
-    if (entry.ttlMs === undefined) return;
+    if (entry.ttlMs === undefined) {
+      this.#unwatch(entry);
+      return;
+    }
     entry.expiry ??= new Ticket(entry);
     this.#expiries.set(entry.expiry, entry.usedAtMs + entry.ttlMs);
   }
@@ -57,7 +60,7 @@ export class Deadlines<Data> {
 
   forget(entry: Entry<Data>): void {
     this.unpin(entry);
-    if (entry.expiry !== undefined) this.#expiries.delete(entry.expiry);
+    this.#unwatch(entry);
   }
 
   /** A chunk whose pin ran out; it stays pinned until `unpin`. */
@@ -83,6 +86,10 @@ export class Deadlines<Data> {
       this.#expiries.set(first, startedAtMs + entry.ttlMs!);
     }
     return undefined;
+  }
+
+  #unwatch(entry: Entry<Data>): void {
+    if (entry.expiry !== undefined) this.#expiries.delete(entry.expiry);
   }
 
   #rewind(nowMs: number): void {

@@ -17,6 +17,7 @@ import type { Checksum } from './checksum.js';
 import type { Clock } from './clock.js';
 import type { ChunkKey } from './key.js';
 import type { PolicyName } from './policy/index.js';
+import { retentionOf } from './resident.js';
 import { Residents } from './residents.js';
 import type { ClassHolding, Shares } from './shares.js';
 import { type Slab, SlotPool, slotBytes } from './slab.js';
@@ -35,6 +36,8 @@ interface HostChunk {
   readonly slot: number;
   /** Of the slot's bytes when they were sealed. */
   checksum: bigint;
+  /** Exactly what was computed; false: it came through a lossy codec. */
+  isExact: boolean;
 }
 
 export interface HostStoreOptions {
@@ -132,18 +135,22 @@ export class HostStore implements ChunkStore {
       parent,
       namespace,
       bytes: this.chunkBytes,
-      data: { identity: { ...identity, tokens: identity.tokens.slice() }, slot, checksum: 0n },
+      data: { identity: { ...identity, tokens: identity.tokens.slice() }, slot, checksum: 0n, isExact: true },
       retention,
     });
     return slot;
   }
 
   /** Seals a reserved chunk. False when the store was closed meanwhile, and the slot is free again. */
-  commit(key: ChunkKey, checksum: bigint): boolean {
+  commit(
+    key: ChunkKey,
+    checksum: bigint,
+    { isExact = true, isUse = true }: { readonly isExact?: boolean; readonly isUse?: boolean } = {},
+  ): boolean {
     const chunk = this.#residents.getWriting(key);
     assert(chunk !== undefined, 'only a reserved chunk is committed');
-    chunk.data.checksum = checksum;
-    if (this.#state === 'open') this.#residents.commit(key);
+    Object.assign(chunk.data, { checksum, isExact });
+    if (this.#state === 'open') this.#residents.commit(key, { isUse });
     else this.#residents.abort(key);
     return this.#state === 'open';
   }
@@ -170,9 +177,12 @@ export class HostStore implements ChunkStore {
   /** How long and how dearly a sealed chunk is kept. */
   retention(key: ChunkKey): Retention | undefined {
     const chunk = this.#residents.get(key);
-    if (chunk === undefined) return undefined;
-    const { ttlMs, priority } = chunk;
-    return { priority, ...(ttlMs !== undefined && { ttlMs }) };
+    return chunk && retentionOf(chunk);
+  }
+
+  /** Whether a sealed chunk is exactly what was computed, or came through a lossy codec. */
+  exactOf(key: ChunkKey): boolean | undefined {
+    return this.#residents.get(key)?.data.isExact;
   }
 
   /** Uses of a sealed chunk since it came; 0 when it is not here. */
@@ -227,6 +237,10 @@ export class HostStore implements ChunkStore {
 
   touch(keys: readonly ChunkKey[]): void {
     this.#residents.touch(keys);
+  }
+
+  retain(keys: readonly ChunkKey[], retention: Retention): void {
+    this.#residents.retain(keys, retention);
   }
 
   lease(key: ChunkKey): boolean {

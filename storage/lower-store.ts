@@ -6,9 +6,9 @@ import type { ChunkKey } from './key.js';
 import type { ClassHolding } from './shares.js';
 import type { ChunkIdentity, ChunkStore, ReadOutcome, Retention, WriteOutcome } from './store.js';
 
-/** What a load found. The checksum is that of the bytes that now lie in the buffer. */
+/** What a load found. The checksum is that of the bytes that now lie in the buffer; see `LowerStore.exactOf`. */
 export type LoadOutcome =
-  | { readonly outcome: 'hit'; readonly checksum: bigint }
+  | { readonly outcome: 'hit'; readonly checksum: bigint; readonly isExact: boolean }
   | { readonly outcome: Exclude<ReadOutcome, 'hit'> };
 
 export interface LowerStore extends ChunkStore {
@@ -26,6 +26,12 @@ export interface LowerStore extends ChunkStore {
 
   retention(key: ChunkKey): Retention | undefined;
 
+  /** Whether a chunk that is here is exactly what was computed, or came through a lossy codec. */
+  exactOf(key: ChunkKey): boolean | undefined;
+
+  /** Whether it is here, or is to be again when the store, which was lost, has opened again. */
+  keeps(key: ChunkKey): boolean;
+
   /** The time that its pin is renewed for by each use; undefined when it is not pinned. */
   pinTtlMs(key: ChunkKey): number | undefined;
 
@@ -39,7 +45,7 @@ export interface LowerStore extends ChunkStore {
   store(
     chunk: ChunkIdentity,
     bytes: Uint8Array,
-    options: Retention & { readonly checksum: bigint },
+    options: Retention & { readonly checksum: bigint; readonly isExact: boolean },
   ): Promise<WriteOutcome>;
 
   /** To be called every few seconds: bounded upkeep, such as writing down how chunks were used. */

@@ -62,9 +62,9 @@ export class ResidentClass<Data> implements PolicyTier {
     for (const ranking of this.rankings()) ranking.revalue((entry) => this.#policy.rank(entry));
   }
 
-  /** The policy hears of a chunk that came. */
-  added(entry: Entry<Data>): void {
-    this.#policy.added?.(entry);
+  /** The policy hears of a chunk that came, and whether that is a use of it. */
+  added(entry: Entry<Data>, isUse: boolean): void {
+    this.#policy.added?.(entry, isUse);
     this.rank(entry);
   }
 

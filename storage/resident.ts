@@ -3,6 +3,7 @@
  *
  * Times are those of the tier's clock. `Resident` is what a store may read; only `Residents` changes an `Entry`.
  */
+import assert from 'node:assert/strict';
 import type { ChunkKey } from './key.js';
 import type { RankedChunk } from './policy/policy.js';
 import { type Ranking, Ticket } from './ranking.js';
@@ -44,13 +45,21 @@ export interface Newcomer<Data> {
 
 const DEFAULT_PRIORITY = 50;
 
+/** As it was given, defaults filled in. */
+export function retentionOf({
+  ttlMs,
+  priority,
+}: Resident<unknown>): Required<Pick<Retention, 'priority'>> & Retention {
+  return { priority, ...(ttlMs !== undefined && { ttlMs }) };
+}
+
 export class Entry<Data> implements Resident<Data>, RankedChunk {
   readonly key: ChunkKey;
   readonly parent: ChunkKey | undefined;
   readonly bytes: number;
   readonly data: Data;
-  readonly ttlMs: number | undefined;
-  readonly priority: number;
+  ttlMs: number | undefined;
+  priority = DEFAULT_PRIORITY;
   readonly class: ResidentClass<Data>;
   createdAtMs: number;
   usedAtMs: number;
@@ -78,10 +87,17 @@ export class Entry<Data> implements Resident<Data>, RankedChunk {
     this.parent = chunk.parent;
     this.bytes = chunk.bytes;
     this.data = chunk.data;
-    this.ttlMs = chunk.retention?.ttlMs;
-    this.priority = chunk.retention?.priority ?? DEFAULT_PRIORITY;
+    this.retain(chunk.retention ?? {});
     this.createdAtMs = nowMs;
     this.usedAtMs = nowMs;
+  }
+
+  /** Asserts sensible values. */
+  retain({ ttlMs, priority = DEFAULT_PRIORITY }: Retention): void {
+    assert(ttlMs === undefined || ttlMs > 0);
+    assert(Number.isInteger(priority) && priority >= 0 && priority <= 100);
+    this.ttlMs = ttlMs;
+    this.priority = priority;
   }
 
   get mayBeEvicted(): boolean {

@@ -24,7 +24,7 @@ import type { ResidentClass } from './resident-class.js';
 import { ResidentClasses } from './resident-classes.js';
 import { auditResidents } from './residents-audit.js';
 import { type ClassHolding, type Shares, UNDIVIDED } from './shares.js';
-import type { EvictReason, PinOutcome } from './store.js';
+import type { EvictReason, PinOutcome, Retention } from './store.js';
 
 /** Expired chunks that one call sweeps at most, so that none takes long. */
 const SWEEP_CHUNKS = 64;
@@ -127,21 +127,21 @@ export class Residents<Data> {
    */
   add(chunk: Newcomer<Data>): Resident<Data> | undefined {
     assert(!this.isTaken(chunk.key), 'a key is taken once');
-    const { ttlMs, priority = 0 } = chunk.retention ?? {};
-    assert(ttlMs === undefined || ttlMs > 0);
-    assert(Number.isInteger(priority) && priority >= 0 && priority <= 100);
     if (!this.makeRoomFor(chunk)) return undefined;
     this.#countChild(chunk.parent, 1);
     return this.#enter(chunk, this.#deadlines.now());
   }
 
-  /** The chunk is written: it can be found, as the most recently used. */
-  commit(key: ChunkKey): void {
+  /**
+   * The chunk is written: it can be found, as the most recently used. `isUse`: its coming counts as a use, since the
+   * request that it came for will not count one.
+   */
+  commit(key: ChunkKey, { isUse = true }: { readonly isUse?: boolean } = {}): void {
     const entry = this.#writing(key);
     entry.state = 'present';
     entry.usedAtMs = this.#deadlines.now();
     this.#deadlines.watch(entry);
-    this.#welcome(entry);
+    this.#welcome(entry, isUse);
   }
 
   /** The chunk was not written. */
@@ -190,7 +190,7 @@ export class Residents<Data> {
     }
     entered.sort((a, b) => a.usedAtMs - b.usedAtMs);
     for (const [i, entry] of entered.entries()) {
-      this.#welcome(entry);
+      this.#welcome(entry, true);
       if (i % LOAD_STEP_CHUNKS === 0) yield;
     }
     if (this.makeRoom(0)) return;
@@ -261,6 +261,19 @@ export class Residents<Data> {
       entry.lastUse = ++this.#uses;
       this.#deadlines.renew(entry, nowMs);
       entry.class.used(entry);
+    }
+  }
+
+  /** See `ChunkStore.retain`. */
+  retain(keys: readonly ChunkKey[], retention: Retention): void {
+    const nowMs = this.#deadlines.now();
+    for (const key of keys) {
+      const entry = this.#find(key);
+      if (entry === undefined) continue;
+      entry.retain(retention);
+      entry.usedAtMs = nowMs;
+      this.#deadlines.watch(entry);
+      entry.class.rank(entry);
     }
   }
 
@@ -375,9 +388,9 @@ export class Residents<Data> {
   }
 
   /** The policy hears of a present chunk. */
-  #welcome(entry: Entry<Data>): void {
+  #welcome(entry: Entry<Data>, isUse: boolean): void {
     entry.lastUse = ++this.#uses;
-    entry.class.added(entry);
+    entry.class.added(entry, isUse);
   }
 
   /** Its parent counts it already. */

@@ -29,7 +29,7 @@ export interface ChunkIdentity {
 export interface Retention {
   /** It leaves (`expired`) when it was not used for this long. */
   readonly ttlMs?: number;
-  /** 0 to 100, default 50: all evictable chunks of a lower priority go first. */
+  /** 0 to 100, default 50: all evictable chunks of a lower priority go first (those of its class, see shares.ts). */
   readonly priority?: number;
 }
 
@@ -86,6 +86,12 @@ export interface ChunkStore {
    * first; keys that are not here are skipped.
    */
   touch(keys: readonly ChunkKey[]): void;
+
+  /**
+   * Keeps chunks for as long and as dearly as this says from now on: what it does not say is as by default again. Their
+   * TTL begins anew. Keys that are not here are skipped. Not a use.
+   */
+  retain(keys: readonly ChunkKey[], retention: Retention): void;
 
   /** Keeps a chunk from eviction until released as many times; false when it is not here. Not a use. */
   lease(key: ChunkKey): boolean;

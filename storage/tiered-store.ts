@@ -8,7 +8,8 @@
  * | `write-through-selective` | when requests have used it `writeHits` times                            |
  * | `write-back`              | when it is next to be evicted, or the store is closed; lost by a crash  |
  *
- * A chunk is here while any tier has it, and is reported as gone when the last copy went. A lease holds it in each
+ * A chunk is here while any tier has it, and is reported as gone when the last copy went; one that the disk, lost and
+ * opening again, will have is not gone. A lease holds it in each
  * tier that has it, and in the host from its promotion on, so that what was found can be read. The same chunk is
  * promoted once, however many wait for it. A corrupt copy in one tier leaves the other.
  *
@@ -124,6 +125,11 @@ export class TieredStore implements ChunkStore {
     return this.tierOf(key) !== undefined;
   }
 
+  /** Whether a chunk is exactly what was computed, or came through a lossy codec, in the fastest tier that has it. */
+  exactOf(key: ChunkKey): boolean | undefined {
+    return this.host.exactOf(key) ?? this.disk?.exactOf(key);
+  }
+
   /** Where a chunk lies in the host tier, and what its bytes must hash to; undefined when it is not there. */
   lookup(key: ChunkKey): { readonly slot: number; readonly checksum: bigint } | undefined {
     return this.host.lookup(key);
@@ -182,10 +188,10 @@ export class TieredStore implements ChunkStore {
   }
 
   remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted'): boolean {
-    if (!this.has(key)) return false;
-    this.host.remove(key, reason);
-    this.disk?.remove(key, reason);
-    return true;
+    if (this.#state !== 'open') return false;
+    const wasInHost = this.host.remove(key, reason);
+    const wasOnDisk = this.disk?.remove(key, reason) ?? false;
+    return wasInHost || wasOnDisk;
   }
 
   /** Forgets the copy in host memory, whose bytes did not match their checksum. The one on disk stays. */
@@ -200,6 +206,10 @@ export class TieredStore implements ChunkStore {
     for (const key of keys.toReversed()) {
       if (this.host.hits(key) >= this.#options.writeHits) this.#demote(key);
     }
+  }
+
+  retain(keys: readonly ChunkKey[], retention: Retention): void {
+    for (const tier of this.#tiers()) tier.retain(keys, retention);
   }
 
   lease(key: ChunkKey): boolean {
@@ -303,7 +313,8 @@ export class TieredStore implements ChunkStore {
         this.#counts.promotionsMissed++;
         return loaded.outcome === 'hit' ? 'missing' : loaded.outcome;
       }
-      if (!host.commit(key, loaded.checksum)) return 'unavailable';
+      // The request that it is fetched for counts its use when it reads it.
+      if (!host.commit(key, loaded.checksum, { isExact: loaded.isExact, isUse: false })) return 'unavailable';
       this.#copied(key, disk, host);
       this.#counts.promoted++;
       return 'hit';
@@ -312,8 +323,8 @@ export class TieredStore implements ChunkStore {
     }
   }
 
-  /** A second tier has the chunk now: its leases and pins hold it there too. */
-  #copied(key: ChunkKey, from: ChunkStore & Pick<HostStore, 'pinTtlMs'>, to: ChunkStore): void {
+  /** A second tier has the chunk now: its leases and pins hold it there too, and it is kept as long. */
+  #copied(key: ChunkKey, from: HostStore | LowerStore, to: HostStore | LowerStore): void {
     if (this.#goneWhileWriting.delete(key)) {
       this.#leaving.add(key);
       to.remove(key);
@@ -321,6 +332,9 @@ export class TieredStore implements ChunkStore {
       return;
     }
     this.#hold(key, to);
+    const [retention, copied] = [from.retention(key), to.retention(key)];
+    const isSame = retention?.ttlMs === copied?.ttlMs && retention?.priority === copied?.priority;
+    if (retention !== undefined && !isSame) to.retain([key], retention);
     const ttlMs = from.pinTtlMs(key);
     if (ttlMs !== undefined) to.pin([key], { ttlMs });
   }
@@ -351,7 +365,7 @@ export class TieredStore implements ChunkStore {
     if (this.#leaving.has(key)) return;
     this.#leaving.add(key);
     if (reason === 'expired') for (const other of this.#tiers()) other.remove(key);
-    const isGone = this.#tierOf(key) === undefined;
+    const isGone = !this.host.has(key) && !this.disk?.keeps(key);
     this.#leaving.delete(key);
     if (!isGone) return;
     if (this.#queue?.isWriting(key)) this.#goneWhileWriting.add(key);

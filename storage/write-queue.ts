@@ -109,6 +109,7 @@ export class WriteQueue {
     const bytes = slotBytes(this.#host.slab, place.slot);
     const outcome = await this.#below.store(chunk, bytes, {
       checksum: place.checksum,
+      isExact: this.#host.exactOf(key)!,
       ...this.#host.retention(key),
     });
     this.#writing.delete(key);

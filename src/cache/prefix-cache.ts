@@ -1,7 +1,7 @@
 /**
  * The cached prefixes: the radix tree over the chunks whose bytes lie in the tiers below the device.
  *
- * Invariants: a chunk that the tree names is in some tier, unless it is `lost` (its last copy went while it could not
+ * Invariants: a chunk that the tree names is in some tier, or on a disk that opens again, unless it is `lost` (its last copy went while it could not
  * be taken out of the tree: leased, or with chunks below it); a lost chunk ends every match, is sealed anew by whoever
  * computes it again, and leaves the tree as soon as it can. A lease holds tree and store alike, so eviction never
  * touches what someone reads. Knows no device memory and no engine.
@@ -14,6 +14,8 @@ import {
   chunkKey,
   type EvictReason,
   type KvLayout,
+  type PinOutcome,
+  type Retention,
   type Slab,
   type TieredStore,
   type TierName,
@@ -24,6 +26,8 @@ export interface FoundChunk {
   readonly id: ChunkId;
   readonly key: ChunkKey;
   readonly rows: number;
+  /** False: it came through a lossy codec, so that it is not for a request that wants exactly what it would compute. */
+  readonly isExact: boolean;
 }
 
 /** Chunks of one prefix, in order, kept from eviction until `release`. */
@@ -104,7 +108,7 @@ export class PrefixCache {
     for (const { id, rows } of candidates) {
       const key = this.#keyOf(id);
       if (this.#lost.has(id) || !this.#store.lease(key)) break;
-      found.push({ id, key, rows });
+      found.push({ id, key, rows, isExact: this.#store.exactOf(key)! });
     }
     const treeLease = this.#tree.lease({ chunks: found.map((chunk) => chunk.id) });
     return { found, tokens: rowsOf(found), treeLease };
@@ -145,9 +149,9 @@ export class PrefixCache {
   /**
    * Slots for the chunks of `tokens` (whole chunks only) after those in `lease`, the whole chunks of the same tokens
    * that are there. Fewer than wanted when the tier is full of leased chunks, and up to the next present chunk where
-   * a lost one stands between: with that sealed, the next lease reaches further.
+   * a lost one stands between: with that sealed, the next lease reaches further. `retention` is for the new chunks only.
    */
-  reserve(namespace: string, tokens: Int32Array, lease: PrefixLease): ReservedChunk[] {
+  reserve(namespace: string, tokens: Int32Array, lease: PrefixLease, retention?: Retention): ReservedChunk[] {
     const { chunkTokens } = this.#layout;
     const standing = this.#tree.match(namespace, tokens).chunks;
     const reserved: ReservedChunk[] = [];
@@ -156,8 +160,10 @@ export class PrefixCache {
       const own = tokens.slice(index * chunkTokens, (index + 1) * chunkTokens);
       const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens: own });
       const standingId = standing[index];
-      const isPresent = standingId !== undefined && this.#keys.has(standingId) && !this.#lost.has(standingId);
-      const slot = isPresent ? undefined : this.#store.reserve({ key, parent, namespace, tokens: own });
+      const isLost = standingId === undefined || this.#lost.has(standingId) || !this.#store.has(key);
+      const slot = isLost
+        ? this.#store.reserve({ key, parent, namespace, tokens: own }, retention)
+        : undefined;
       if (slot === undefined) break;
       reserved.push({ index, id: standingId ?? chunkId(this.#nextId++), key, slot });
       parent = key;
@@ -190,6 +196,32 @@ export class PrefixCache {
   /** Gives reserved slots back. */
   abort(chunks: readonly ReservedChunk[]): void {
     for (const chunk of chunks) this.#store.abort(chunk.key);
+  }
+
+  /** Keeps the chunks of `tokens` that are there as `ChunkStore.retain` says; of those of several prefixes the last word counts. */
+  retain(namespace: string, tokens: Int32Array, retention: Retention): void {
+    this.#store.retain(this.#path(namespace, tokens), retention);
+  }
+
+  /** Pins the chunks of `tokens` (whole chunks only), all or none: see `ChunkStore.pin`. */
+  pin(namespace: string, tokens: Int32Array, options: { readonly ttlMs: number }): PinOutcome {
+    const path = this.#path(namespace, tokens);
+    return path.length * this.#layout.chunkTokens < tokens.length
+      ? 'missing'
+      : this.#store.pin(path, options);
+  }
+
+  unpin(namespace: string, tokens: Int32Array): void {
+    this.#store.unpin(this.#path(namespace, tokens));
+  }
+
+  /**
+   * Forgets the chunks of `tokens` that no other prefix needs, in every tier, pinned or not. They are found no more;
+   * what someone has leased is read to the end.
+   */
+  forget(namespace: string, tokens: Int32Array): void {
+    const keys = this.#tree.ownChunks(namespace, tokens).map((id) => this.#keyOf(id));
+    for (const key of keys) this.#store.remove(key, 'deleted');
   }
 
   /** Bytes, chunks and counts since the start. */
@@ -268,6 +300,12 @@ export class PrefixCache {
     }
     // What stood above them may be removable now.
     if (removable.length > 0) this.#sweep();
+  }
+
+  /** The whole chunks of `tokens` in the tree, deepest first. */
+  #path(namespace: string, tokens: Int32Array): ChunkKey[] {
+    const { chunks } = this.#tree.match(namespace, tokens);
+    return chunks.map((id) => this.#keyOf(id)).toReversed();
   }
 
   #name(id: ChunkId, key: ChunkKey): void {

@@ -17,7 +17,7 @@ import type { ChunkKey } from '../key.js';
 import type { KvLayout } from '../layout.js';
 import type { LoadOutcome, LowerStore } from '../lower-store.js';
 import type { PolicyName } from '../policy/index.js';
-import type { Resident } from '../resident.js';
+import { type Resident, retentionOf } from '../resident.js';
 import { Residents } from '../residents.js';
 import type { ClassHolding, Shares } from '../shares.js';
 import type {
@@ -208,16 +208,17 @@ export class DiskStore implements LowerStore {
     return this.#find(key)?.data.identity;
   }
 
-  /** Whether a chunk that is here is exactly what was computed, or came through a lossy codec. */
+  keeps(key: ChunkKey): boolean {
+    return this.#kept(key) !== undefined;
+  }
+
   exactOf(key: ChunkKey): boolean | undefined {
     return this.#find(key)?.data.isExact;
   }
 
   retention(key: ChunkKey): Retention | undefined {
     const chunk = this.#find(key);
-    if (chunk === undefined) return undefined;
-    const { ttlMs, priority } = chunk;
-    return { priority, ...(ttlMs !== undefined && { ttlMs }) };
+    return chunk && retentionOf(chunk);
   }
 
   pinTtlMs(key: ChunkKey): number | undefined {
@@ -266,13 +267,19 @@ export class DiskStore implements LowerStore {
   }
 
   remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted'): boolean {
-    return this.#find(key) !== undefined && this.#residents.remove(key, reason);
+    return this.keeps(key) && this.#residents.remove(key, reason);
   }
 
   touch(keys: readonly ChunkKey[]): void {
     const present = keys.filter((key) => this.has(key));
     this.#residents.touch(present);
     for (const key of present) this.#used.add(key);
+  }
+
+  retain(keys: readonly ChunkKey[], retention: Retention): void {
+    const present = keys.filter((key) => this.has(key));
+    this.#residents.retain(present, retention);
+    this.#writeDown(present);
   }
 
   lease(key: ChunkKey): boolean {
@@ -330,7 +337,12 @@ export class DiskStore implements LowerStore {
 
   /** An own chunk that is present, while the store is open. */
   #find(key: ChunkKey): Resident<DiskChunk> | undefined {
-    if (this.state !== 'open') return undefined;
+    return this.state === 'open' ? this.#kept(key) : undefined;
+  }
+
+  /** The same also while the store opens again. */
+  #kept(key: ChunkKey): Resident<DiskChunk> | undefined {
+    if (this.state !== 'open' && this.state !== 'opening') return undefined;
     const chunk = this.#residents.get(key);
     return chunk?.data.isOwn ? chunk : undefined;
   }
@@ -341,7 +353,8 @@ export class DiskStore implements LowerStore {
     if (this.#find(key) !== chunk) return { outcome: 'missing' }; // removed meanwhile
     const { outcome } = result;
     this.#transfers.countRead(outcome, this.chunkBytes);
-    if (outcome === 'hit' || outcome === 'unavailable') return result;
+    if (outcome === 'hit') return { ...result, isExact: chunk.data.isExact };
+    if (outcome === 'unavailable') return { outcome };
     const reason = outcome === 'corrupt' ? 'corrupt' : 'failed';
     this.#residents.remove(key, reason);
     return { outcome: reason };

@@ -122,9 +122,9 @@ export class Adaptive implements Policy {
     return seen === undefined ? 0 : this.#rankOf(seen);
   }
 
-  added(chunk: RankedChunk): void {
+  added(chunk: RankedChunk, isUse: boolean): void {
     this.#expected = undefined;
-    if (this.#isTooLarge) return;
+    if (this.#isTooLarge || !isUse) return;
     const parent = this.#find(chunk.parent);
     if (parent?.isEnd) {
       parent.isEnd = false;

@@ -32,8 +32,8 @@ export interface Policy {
   /** Which lane goes first now: the other one is looked at when there is nothing in it. Absent: lane 0. */
   firstLane?(): Lane;
 
-  /** A chunk came into the tier. */
-  added?(chunk: RankedChunk): void;
+  /** A chunk came into the tier. `isUse` is false when it was fetched for a request that tells its use later. */
+  added?(chunk: RankedChunk, isUse: boolean): void;
 
   /** A request used a chunk. The chunks of its path are told one after another, deepest first. */
   used?(chunk: RankedChunk): void;

@@ -15,9 +15,14 @@ export class MemoryLowerStore extends HostStore implements LowerStore {
   /** What loads answer instead of the truth. */
   nextLoad: LoadOutcome['outcome'] | undefined;
   refusesWrites = false;
+  /** Whether what is written from now on goes through a lossy codec. */
+  isLossy = false;
+  /** It was lost, and has not opened again. */
+  isLost = false;
   /** Keys in the order in which they were stored. */
   readonly stored: ChunkKey[] = [];
   readonly opened = Promise.resolve();
+  readonly #lossy = new Set<ChunkKey>();
   #gate = Promise.resolve();
 
   /** Loads and writes wait until the returned function is called. */
@@ -27,6 +32,22 @@ export class MemoryLowerStore extends HostStore implements LowerStore {
       release = resolve;
     });
     return release!;
+  }
+
+  override has(key: ChunkKey): boolean {
+    return !this.isLost && super.has(key);
+  }
+
+  override lease(key: ChunkKey): boolean {
+    return !this.isLost && super.lease(key);
+  }
+
+  keeps(key: ChunkKey): boolean {
+    return super.has(key);
+  }
+
+  override exactOf(key: ChunkKey): boolean | undefined {
+    return this.has(key) ? !this.#lossy.has(key) : undefined;
   }
 
   maintain(): void {
@@ -41,18 +62,22 @@ export class MemoryLowerStore extends HostStore implements LowerStore {
     }
     const place = this.lookup(key);
     const outcome = await this.read(key, into);
-    return outcome === 'hit' ? { outcome, checksum: place!.checksum } : { outcome };
+    if (outcome !== 'hit') return { outcome };
+    return { outcome, checksum: place!.checksum, isExact: !this.#lossy.has(key) };
   }
 
   async store(
     chunk: ChunkIdentity,
     bytes: Uint8Array,
-    { checksum, ...retention }: Retention & { readonly checksum: bigint },
+    { checksum, isExact, ...retention }: Retention & { readonly checksum: bigint; readonly isExact: boolean },
   ): ReturnType<LowerStore['store']> {
     await this.#gate;
     if (this.refusesWrites || hash(bytes) !== checksum) return 'failed';
     const outcome = await this.write(chunk, bytes, retention);
-    if (outcome === 'stored') this.stored.push(chunk.key);
+    if (outcome !== 'stored') return outcome;
+    this.stored.push(chunk.key);
+    if (this.isLossy || !isExact) this.#lossy.add(chunk.key);
+    else this.#lossy.delete(chunk.key);
     return outcome;
   }
 }
