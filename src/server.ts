@@ -1,7 +1,8 @@
 /** Composes engine, cache, scheduler and API into a running server. */
-import { stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pino, { type Logger } from 'pino';
+import { unmovable } from '#blend';
 import { type KvLayout, kvLayout } from '#storage';
 import { createApp } from './api/app.js';
 import { startServer } from './api/server.js';
@@ -9,19 +10,28 @@ import { BreakEven } from './cache/break-even.js';
 import { createTiers, type DiskOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
+import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { readDiskKey } from './config/disk-key.js';
 import type { ServeOptions } from './config/options.js';
+import { DocumentLibrary } from './documents/library.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
+import { messageOf } from './errno.js';
 import { RadixkvError } from './errors.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
+import { BlendPolicy } from './serving/blend-policy.js';
+import { PassageBook } from './serving/passage-book.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { createChatTemplate } from './text/chat-template.js';
+import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
 import { createTokenizer } from './text/tokenizer.js';
 
 /** How long answers under way may go on once the server stops. */
 const SHUTDOWN_TIMEOUT_MS = 30_000;
+
+/** The library of documents, in the data directory. */
+const DOCUMENTS_FILE = 'documents.sqlite';
 
 /** A model that can answer, without a port. */
 export interface Backend {
@@ -30,6 +40,8 @@ export interface Backend {
   readonly cache: KvCache;
   readonly engine: Engine;
   readonly statistics: Statistics;
+  /** Undefined: no documents are stored. */
+  readonly documents: DocumentLibrary | undefined;
   close(): Promise<void>;
 }
 
@@ -46,10 +58,16 @@ export type BackendOptions = Pick<
   | 'writeHits'
   | 'eviction'
   | 'breakEven'
+  | 'segmentShare'
+  | 'blendKlMax'
 > & {
   readonly modelDirectory: string;
   /** Absent: nothing outlives the process. */
   readonly disk?: DiskOptions;
+  /** Jinja of one document. */
+  readonly documentTemplate?: string;
+  /** Of the library of documents; absent: none are stored. */
+  readonly documentsFile?: string;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
 };
@@ -121,15 +139,55 @@ async function createService(
     contextTokens: manifest.spec.contextTokens,
     fingerprint: `fp_${manifest.fingerprint.slice(0, 12)}`,
   };
-  const service = new Service({ model, tokenizer, template, cache, engine, scheduler });
-  const statistics = new Statistics({ gauges: () => gauges(cache, scheduler, tiers) });
+  const profile = await readProfile(modelDirectory, manifest.fingerprint);
+  const policy = new BlendPolicy({
+    quality: profile && new ProfiledQuality(profile, options.blendKlMax),
+    unmovable: unmovable(manifest.spec.rope.scaling?.type),
+  });
+  const passages = new PassageBook({
+    tokenizer,
+    template,
+    documentTemplate: new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE),
+    policy,
+    cache,
+    scheduler,
+    chunkTokens: options.chunkTokens,
+    contextTokens: manifest.spec.contextTokens,
+  });
+  let documents: DocumentLibrary | undefined;
   const close = async () => {
-    service.stop();
+    await documents?.close();
     await scheduler.close();
     await engine.close();
     await tiers?.close();
   };
-  return { service, scheduler, cache, engine, statistics, close };
+  try {
+    documents = openDocuments(options, passages);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const service = new Service({ model, tokenizer, template, cache, engine, scheduler, passages, documents });
+  const statistics = new Statistics({ gauges: () => gauges(cache, scheduler, tiers) });
+  const stop = async () => {
+    service.stop();
+    await close();
+  };
+  return { service, scheduler, cache, engine, statistics, documents, close: stop };
+}
+
+function openDocuments(
+  { documentsFile: file, logger, disk }: BackendOptions,
+  passages: PassageBook,
+): DocumentLibrary | undefined {
+  if (file === undefined) return undefined;
+  return DocumentLibrary.open({
+    file,
+    passages,
+    clock: { now: () => Date.now() },
+    ...(logger && { logger }),
+    ...(disk?.encryptionKey && { encryptionKey: disk.encryptionKey }),
+  });
 }
 
 /** Starts serving the model in `modelDirectory`; `close` finishes requests under way. */
@@ -139,9 +197,19 @@ export async function startRadixkv(
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
   const logger = pino({ level: process.env.RADIXKV_LOG_LEVEL ?? 'warn' }, pino.destination(2));
   const disk = await diskOptions(options);
-  const backend = await createBackend({ ...options, modelDirectory, logger, ...(disk && { disk }) });
-  const { service, statistics } = backend;
-  const app = createApp({ service, statistics, logger });
+  const documentTemplate = await readDocumentTemplate(options.documentTemplateFile);
+  await mkdir(options.dataDir, { recursive: true });
+  const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
+  const backend = await createBackend({
+    ...options,
+    modelDirectory,
+    logger,
+    documentsFile,
+    ...(documentTemplate !== undefined && { documentTemplate }),
+    ...(disk && { disk }),
+  });
+  const { service, statistics, documents } = backend;
+  const app = createApp({ service, statistics, logger, ...(documents && { documents }) });
   const { host, port } = options;
   try {
     const server = await startServer({
@@ -172,6 +240,18 @@ function listenError(cause: unknown, host: string, port: number): unknown {
     );
   }
   return new RadixkvError('invalid_value', `can't listen on ${host}:${port}: ${cause.message}`, { cause });
+}
+
+async function readDocumentTemplate(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new RadixkvError('invalid_value', `--document-template-file can't be read: ${messageOf(cause)}`, {
+      param: '--document-template-file',
+      cause,
+    });
+  }
 }
 
 async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk']> {

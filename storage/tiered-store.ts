@@ -144,8 +144,8 @@ export class TieredStore implements ChunkStore {
   }
 
   /** Seals a reserved chunk; false when the store was closed meanwhile. */
-  commit(key: ChunkKey, checksum: bigint): boolean {
-    if (!this.host.commit(key, checksum)) return false;
+  commit(key: ChunkKey, checksum: bigint, options: { readonly isExact?: boolean } = {}): boolean {
+    if (!this.host.commit(key, checksum, options)) return false;
     if (this.#options.writePolicy === 'write-through') this.#demote(key);
     return true;
   }

@@ -2,7 +2,7 @@
 import type { RequestHandler } from 'express';
 import { type CompletionService, type ModelCard, TIERS, tokensOf } from '../serving/completion.js';
 import { createMetrics } from '../serving/metrics.js';
-import type { DiskReading, Statistics, TierReading } from '../serving/statistics.js';
+import type { ClassReading, DiskReading, Statistics, TierReading } from '../serving/statistics.js';
 import { modelNotFound } from './error-response.js';
 
 function modelJson({ id, created, contextTokens }: ModelCard) {
@@ -46,7 +46,19 @@ function tierJson(
     bytes: tier?.bytes ?? null,
     capacity_bytes: tier?.capacityBytes ?? null,
     chunks: tier?.chunks ?? null,
+    classes: tier?.classes === undefined ? null : mapValues(tier.classes, classJson),
   };
+}
+
+function classJson({ bytes, chunks, shareBytes }: ClassReading) {
+  return { bytes, chunks, share_bytes: shareBytes };
+}
+
+function mapValues<In, Out>(
+  record: Readonly<Record<string, In>>,
+  to: (value: In) => Out,
+): Record<string, Out> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, to(value)]));
 }
 
 /** Null without a disk tier. */

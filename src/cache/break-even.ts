@@ -6,6 +6,7 @@
  * (a busy volume) does not shut it out for good. Later tokens of a long prompt take longer to prefill than the mean,
  * so the estimate errs towards computing. Knows no tiers: there is one of these for each.
  */
+import { hiddenRatio } from '#blend';
 
 /** Weight of the newest measurement in the moving averages. */
 const NEWEST_WEIGHT = 0.2;
@@ -53,6 +54,14 @@ export class BreakEven {
   isWorth(bytes: number, tokens: number): boolean {
     if (!this.#isOn || this.#msPerToken === undefined || this.#msPerByte === undefined) return true;
     return bytes * this.#msPerByte <= tokens * this.#msPerToken;
+  }
+
+  /** Of the `tokens` tokens that `bytes` bytes stand for, how many are prefilled in the time these take to load. */
+  hiddenTokens(bytes: number, tokens: number): number {
+    if (tokens === 0 || this.#msPerToken === undefined || this.#msPerByte === undefined) return 0;
+    const loadMsPerToken = (bytes * this.#msPerByte) / tokens;
+    const ratio = hiddenRatio({ loadMsPerToken, recomputeMsPerToken: this.#msPerToken, ratioMin: 0 });
+    return Math.floor(tokens * ratio);
   }
 
   /** Undefined before the first measurement. */

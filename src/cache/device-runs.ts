@@ -2,8 +2,15 @@
  * Device memory in runs: one for each sequence, within a byte budget.
  *
  * A *run* is the device memory of one sequence. While a request uses it, it is *active*; afterwards it stays *warm*
- * until its memory is needed. Rows `[0, exact)` of a run were made by prefill and equal those of any other prefill
- * bit for bit: only these are shared. Rows made by decode are `[exact, length)`.
+ * until its memory is needed. Its rows, from the first to the last, are of these kinds, any of which may be empty:
+ *
+ * | rows                | made by                                | shared with                                   |
+ * |---------------------|----------------------------------------|-----------------------------------------------|
+ * | `[0, exact)`        | prefill: bit for bit as any other one  | everyone                                      |
+ * | `[exact, settled)`  | prefill over KV from a lossy copy      | whoever accepts `lossy`                       |
+ * | `[settled, length)` | decode, to be settled by a prefill     | nobody                                        |
+ * | `[settled, length)` | blending, and decode after it          | whoever accepts `blended`, from the prompt's  |
+ * |                     | (`blended` > 0)                        | end on: only those that continue this prompt  |
  *
  * Invariants: Σ capacity of runs ≤ the budget; a warm run's memory is taken only when nobody copies from it; a hit is
  * believed only after its tokens compare equal. The memory itself is the engine's. Knows no other tier.
@@ -12,6 +19,9 @@ import assert from 'node:assert/strict';
 import type { KvLayout } from '#storage';
 import type { Engine } from '../engine/engine.js';
 import type { RunId } from '../engine/protocol.js';
+
+/** What else than exact rows may be shared with a prompt: each accepts what those before it do. */
+export type Accepts = 'exact' | 'lossy' | 'blended';
 
 /** Capacities are multiples of this, so that a few more tokens need no new memory. */
 const CAPACITY_STEP_TOKENS = 256;
@@ -23,10 +33,15 @@ export interface Run {
   /** Tokens of the rows; `[0, length)` are meaningful. */
   tokens: Int32Array;
   length: number;
+  settled: number;
   exact: number;
   isActive: boolean;
   /** Logical time of the last use, for eviction. */
   usedAt: number;
+  /** Tokens of the blended prompt; 0: nothing in the run is blended. */
+  blended: number;
+  /** Shared with nobody, and kept for nobody. */
+  isPrivate: boolean;
 }
 
 /** A run that shares rows with a prefix, and how many. */
@@ -34,6 +49,8 @@ export interface SharedRows {
   readonly run: Run | undefined;
   readonly rows: number;
 }
+
+export const NO_ROWS: SharedRows = { run: undefined, rows: 0 };
 
 export class DeviceRuns {
   readonly #engine: Engine;
@@ -60,12 +77,17 @@ export class DeviceRuns {
     return steps * CAPACITY_STEP_TOKENS;
   }
 
+  /** Whether runs of so many tokens can be held at the same time, when nothing else is. */
+  fits(runs: readonly number[]): boolean {
+    return runs.reduce((sum, tokens) => sum + capacityFor(tokens), 0) <= this.tokensMax;
+  }
+
   /** The run that shares the longest prefix, and how many of its rows. */
-  longest(namespace: string, tokens: Int32Array): SharedRows {
-    let longest: { run: Run | undefined; rows: number } = { run: undefined, rows: 0 };
+  longest(namespace: string, tokens: Int32Array, accepts: Accepts): SharedRows {
+    let longest = NO_ROWS;
     for (const run of this.#runs.values()) {
-      if (run.namespace !== namespace) continue;
-      const rows = commonPrefix(run.tokens.subarray(0, run.exact), tokens);
+      if (run.namespace !== namespace || run.isPrivate) continue;
+      const rows = sharedRows(run, tokens, accepts);
       if (rows > longest.rows) longest = { run, rows };
     }
     return longest;
@@ -74,15 +96,14 @@ export class DeviceRuns {
   /** An active run with the first `rows` rows of `from`: that very run where it can be taken over, else a copy. */
   async take(namespace: string, from: SharedRows, capacityTokens: number): Promise<Run | undefined> {
     const { run, rows } = from;
-    const losesLittle = run !== undefined && run.exact - rows < this.#layout.chunkTokens;
+    const losesLittle = run !== undefined && shareable(run) - rows < this.#layout.chunkTokens;
     if (run !== undefined && !run.isActive && losesLittle && run.capacityTokens >= capacityTokens) {
-      return Object.assign(run, { isActive: true, length: rows, exact: rows });
+      return truncate(run, rows, run);
     }
     const fresh = this.#allocate(namespace, capacityTokens, run);
     if (fresh === undefined || run === undefined || !this.#runs.has(run.id)) return fresh;
     await this.#copy(run, fresh, rows);
-    fresh.length = rows;
-    fresh.exact = Math.min(rows, run.exact);
+    truncate(fresh, rows, run);
     if (!run.isActive && losesLittle) this.#free(run);
     else run.usedAt = ++this.#now;
     return fresh;
@@ -112,6 +133,10 @@ export class DeviceRuns {
   /** Ends a request's use of a run, which stays warm. */
   release(run: Run): void {
     if (!this.#runs.has(run.id)) return;
+    if (run.isPrivate) {
+      this.#free(run);
+      return;
+    }
     run.isActive = false;
     run.usedAt = ++this.#now;
   }
@@ -125,7 +150,7 @@ export class DeviceRuns {
   unsettled(): Run | undefined {
     let latest: Run | undefined;
     for (const run of this.#runs.values()) {
-      const waits = !run.isActive && run.exact < run.length;
+      const waits = !run.isActive && run.blended === 0 && run.settled < run.length;
       if (waits && (latest === undefined || run.usedAt > latest.usedAt)) latest = run;
     }
     return latest;
@@ -143,7 +168,7 @@ export class DeviceRuns {
 
   reading() {
     const runs = [...this.#runs.values()];
-    const tokens = runs.reduce((sum, run) => sum + run.exact, 0);
+    const tokens = runs.reduce((sum, run) => sum + run.settled, 0);
     return {
       tier: {
         bytes: this.#usedBytes(),
@@ -172,7 +197,7 @@ export class DeviceRuns {
 
   /** New memory, evicting warm runs, least recently used first; `source` goes last. */
   #allocate(namespace: string, capacityTokens: number, source: Run | undefined): Run | undefined {
-    const capacity = Math.ceil(capacityTokens / CAPACITY_STEP_TOKENS) * CAPACITY_STEP_TOKENS;
+    const capacity = capacityFor(capacityTokens);
     const bytes = capacity * this.#layout.tokenBytes;
     const active = [...this.#runs.values()].filter((run) => run.isActive);
     const taken = active.reduce((sum, run) => sum + this.#bytesOf(run), 0);
@@ -187,9 +212,12 @@ export class DeviceRuns {
       capacityTokens: capacity,
       tokens: new Int32Array(capacity),
       length: 0,
+      settled: 0,
       exact: 0,
       isActive: true,
       usedAt: ++this.#now,
+      blended: 0,
+      isPrivate: false,
     };
     this.#runs.set(run.id, run);
     this.#send({ op: 'createRun', run: run.id, capacityTokens: capacity });
@@ -221,6 +249,34 @@ export class DeviceRuns {
   #usedBytes(): number {
     return [...this.#runs.values()].reduce((sum, run) => sum + this.#bytesOf(run), 0);
   }
+}
+
+function capacityFor(tokens: number): number {
+  return Math.ceil(tokens / CAPACITY_STEP_TOKENS) * CAPACITY_STEP_TOKENS;
+}
+
+function sharedRows(run: Run, tokens: Int32Array, accepts: Accepts): number {
+  const rows = commonPrefix(run.tokens.subarray(0, run.length), tokens);
+  if (accepts === 'blended' && run.blended > 0 && rows >= run.blended) return rows;
+  return Math.min(rows, accepts === 'exact' ? run.exact : run.settled);
+}
+
+/** Rows that another sequence might go on from. */
+function shareable(run: Run): number {
+  return run.blended > 0 ? run.length : run.settled;
+}
+
+/** An active run that has the first `rows` rows of `from`, which may be the run itself, and nothing else. */
+function truncate(run: Run, rows: number, from: Run): Run {
+  const settled = Math.min(rows, from.settled);
+  return Object.assign(run, {
+    isActive: true,
+    length: rows,
+    settled,
+    exact: Math.min(rows, from.exact),
+    blended: rows > settled ? from.blended : 0,
+    isPrivate: from.isPrivate,
+  });
 }
 
 /** Length of the longest common prefix. */

@@ -7,6 +7,10 @@
  * made are sealed into chunks; rows that decode made are `unsettled` until they are computed again, when the engine
  * has nothing else to do, and only then are generated tokens reused.
  *
+ * A *segment* (a passage computed alone) is a sequence in a namespace of its own, padded to whole chunks, so that the
+ * same tree and tiers hold it. It is read into a scratch run, from which its rows go to their place in a prompt's run
+ * (serving/blending.ts). What is blended is kept on the device only, and found by `mayBlend` alone.
+ *
  * Invariant: at least one prompt token is always left to compute (K2). Calls that compute are made by one caller, one
  * after another (the scheduler). Knows no requests and no text.
  */
@@ -14,7 +18,7 @@ import type { KvLayout } from '#storage';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
-import { DeviceRuns, type Run } from './device-runs.js';
+import { type Accepts, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
 import {
   type FoundChunk,
   type PrefixCache,
@@ -23,20 +27,67 @@ import {
   rowsOf,
 } from './prefix-cache.js';
 
+interface RowsByTier {
+  readonly device: number;
+  readonly host: number;
+  readonly disk: number;
+}
+
 /** A run ready to prefill from row `run.length`, and where the rows before it came from. */
 export interface OpenedRun {
   readonly run: Run;
-  readonly cached: { readonly device: number; readonly host: number; readonly disk: number };
+  /** Exact rows. */
+  readonly cached: RowsByTier;
+  /** The others: from a lossy copy, or of a blended prompt that this one continues. */
+  readonly blended: RowsByTier;
+}
+
+export interface OpenOptions {
+  /** What was brought for it from disk, to tell where the rows came from. */
+  readonly prefetch?: Prefetch | undefined;
+  /** Beside exact rows; by default nothing. */
+  readonly accepts?: Accepts;
+  /** Reads nothing of what is cached, and leaves nothing there. */
+  readonly isPrivate?: boolean;
+}
+
+/** A sequence whose KV is wanted: all of it. */
+export interface WantedTokens {
+  readonly namespace: string;
+  readonly tokens: Int32Array;
+}
+
+/** How long a pin without an end holds after each use. */
+const PIN_MS = 10 * 365 * 24 * 3600 * 1000;
+
+export interface KeepOptions {
+  /** Undefined: as long as there is room. */
+  readonly ttlMs: number | undefined;
+  readonly isPinned: boolean;
+}
+
+const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0 };
+
+/** Fills the last chunk of a segment: no model has this token. */
+const PADDING_TOKEN = -1;
+
+/** The tokens in whole chunks. */
+export function padded(tokens: Int32Array, chunkTokens: number): Int32Array {
+  const whole = new Int32Array(Math.ceil(tokens.length / chunkTokens) * chunkTokens).fill(PADDING_TOKEN);
+  whole.set(tokens);
+  return whole;
 }
 
 /** Chunks of a waiting prompt on their way to host memory. End it with `endPrefetch`, whatever became of it. */
 export interface Prefetch {
-  readonly lease: PrefixLease;
+  readonly leases: readonly PrefixLease[];
   /** Chunks that host memory did not have. */
   readonly fromDisk: ReadonlySet<FoundChunk['id']>;
   /** Resolves when they are there, or as many as can be; never rejects. */
   readonly done: Promise<void>;
   readonly bytes: number;
+  /** Tokens that are prefilled in the time that this takes: 0 as long as nobody knows. */
+  readonly hiddenTokens: number;
 }
 
 /** Prefetches may hold this share of host memory: the rest is for what is being computed. */
@@ -76,37 +127,62 @@ export class KvCache {
     return this.#runs.tokensMax;
   }
 
+  /** Whether runs of so many tokens can be held at the same time, when nothing else is. */
+  fits(runs: readonly number[]): boolean {
+    return this.#runs.fits(runs);
+  }
+
   /** Tokens of a prompt that `open` would find right now. */
-  peek(namespace: string, tokens: Int32Array): number {
+  peek(namespace: string, tokens: Int32Array, accepts: Accepts = 'exact'): number {
     const wanted = tokens.subarray(0, tokens.length - 1);
-    const { rows } = this.#runs.longest(namespace, wanted);
-    const lease = this.#prefixes?.acquire(namespace, wanted, 'row');
+    const { rows } = this.#runs.longest(namespace, wanted, accepts);
+    const lease = this.#acquire(namespace, wanted, accepts);
     if (lease === undefined) return rows;
     const reach = this.#reach(lease, rows);
     this.#prefixes!.release(lease);
     return reach.rows;
   }
 
+  /** Where the rows of `tokens` lie now, below the device. */
+  peekTiers(namespace: string, tokens: Int32Array): RowsByTier {
+    const lease = this.#acquire(namespace, tokens, 'lossy');
+    if (lease === undefined) return NOTHING;
+    const inHost = rowsOf(lease.found.filter((chunk) => this.#prefixes!.isInHost(chunk)));
+    this.#prefixes!.release(lease);
+    return { ...NOTHING, host: inHost, disk: lease.tokens - inHost };
+  }
+
+  #acquire(namespace: string, tokens: Int32Array, accepts: Accepts): PrefixLease | undefined {
+    return this.#prefixes?.acquire(namespace, tokens, 'row', { isExactOnly: accepts === 'exact' });
+  }
+
   /**
-   * Begins to bring into host memory what only the disk has of a prompt.
+   * Begins to bring into host memory what only the disk has of a prompt, and of the segments it may be blended from.
    *
    * @returns undefined when there is nothing to bring, or computing it is faster; `full` when other prefetches take
    * the memory: try again when one has ended.
    */
-  prefetch(namespace: string, tokens: Int32Array): Prefetch | 'full' | undefined {
+  prefetch(
+    namespace: string,
+    tokens: Int32Array,
+    options: { readonly accepts?: Accepts; readonly segments?: readonly WantedTokens[] } = {},
+  ): Prefetch | 'full' | undefined {
+    const { accepts = 'exact', segments = [] } = options;
     const prefixes = this.#prefixes;
     if (prefixes === undefined) return undefined;
-    const wanted = tokens.subarray(0, tokens.length - 1);
-    const lease = prefixes.acquire(namespace, wanted, 'row');
-    const prefetch = this.#plan(lease, this.#runs.longest(namespace, wanted).rows);
-    if (prefetch === undefined || prefetch === 'full') {
-      prefixes.release(lease);
-      return prefetch;
+    const wanted = [{ namespace, tokens: tokens.subarray(0, tokens.length - 1) }, ...segments];
+    const leases = wanted.map((part) => this.#acquire(part.namespace, part.tokens, accepts)!);
+    const rows = wanted.map((part) => this.#runs.longest(part.namespace, part.tokens, accepts).rows);
+    const chunks = this.#plan(leases, rows);
+    if (chunks === undefined || chunks === 'full') {
+      for (const lease of leases) prefixes.release(lease);
+      return chunks;
     }
-    const { chunks, bytes } = prefetch;
+    const bytes = chunks.length * this.#layout.chunkBytes;
     this.#prefetchingBytes += bytes;
     const done = this.#promote(prefixes, chunks);
-    return { lease, bytes, fromDisk: new Set(chunks.map((chunk) => chunk.id)), done };
+    const hiddenTokens = this.#breakEven.hiddenTokens(bytes, rowsOf(chunks));
+    return { leases, bytes, hiddenTokens, fromDisk: new Set(chunks.map((chunk) => chunk.id)), done };
   }
 
   async #promote(prefixes: PrefixCache, chunks: readonly FoundChunk[]): Promise<void> {
@@ -116,17 +192,19 @@ export class KvCache {
     if (loaded > 0) this.#breakEven.loaded(loaded, performance.now() - startedAt);
   }
 
-  /** Which chunks of a prefix to bring from disk, when its first `rows` rows are on the device. */
-  #plan(lease: PrefixLease, rows: number) {
-    const reach = this.#reach(lease, rows).rows;
-    if (reach >= lease.tokens) return undefined;
+  /** Which chunks to bring from disk, when the first `rows[i]` rows of the i-th lease are on the device. */
+  #plan(leases: readonly PrefixLease[], rows: readonly number[]): readonly FoundChunk[] | 'full' | undefined {
+    const reaches = leases.map((lease, i) => this.#reach(lease, rows[i]!).rows);
+    const missing = leases.flatMap((lease, i) =>
+      reaches[i]! < lease.tokens ? lease.found.slice(Math.floor(reaches[i]! / this.#layout.chunkTokens)) : [],
+    );
+    if (missing.length === 0) return undefined;
     const room = Math.floor(this.#prefixes!.capacityBytes * PREFETCH_SHARE) - this.#prefetchingBytes;
-    const missing = lease.found.slice(Math.floor(reach / this.#layout.chunkTokens));
     const chunks = missing.slice(0, Math.max(0, Math.floor(room / this.#layout.chunkBytes)));
     if (chunks.length < missing.length && this.#prefetchingBytes > 0) return 'full';
     const bytes = chunks.length * this.#layout.chunkBytes;
-    if (chunks.length > 0 && this.#breakEven.decide(bytes, rowsOf(chunks))) return { chunks, bytes };
-    this.#skippedTokens += lease.tokens - reach;
+    if (chunks.length > 0 && this.#breakEven.decide(bytes, rowsOf(chunks))) return chunks;
+    this.#skippedTokens += leases.reduce((sum, lease, i) => sum + Math.max(0, lease.tokens - reaches[i]!), 0);
     return undefined;
   }
 
@@ -138,13 +216,12 @@ export class KvCache {
   /** Lets go of what a prefetch brought; it stays in host memory as long as the policy wants. */
   endPrefetch(prefetch: Prefetch): void {
     this.#prefetchingBytes -= prefetch.bytes;
-    this.#prefixes!.release(prefetch.lease);
+    for (const lease of prefetch.leases) this.#prefixes!.release(lease);
   }
 
   /**
    * A run that holds as much of `tokens` as is on the device or in host memory, with room for `capacityTokens` rows.
    *
-   * @param prefetch what was brought for it from disk, to tell where the rows came from.
    * @returns undefined when the memory is taken by active runs: try again when one has ended.
    * @throws RadixkvError `engine_failed`.
    */
@@ -152,28 +229,99 @@ export class KvCache {
     namespace: string,
     tokens: Int32Array,
     capacityTokens: number,
-    prefetch?: Prefetch,
+    { prefetch, accepts = 'exact', isPrivate = false }: OpenOptions = {},
   ): Promise<OpenedRun | undefined> {
+    if (isPrivate) {
+      const run = await this.scratch(namespace, capacityTokens);
+      run?.tokens.set(tokens);
+      return run && { run, cached: NOTHING, blended: NOTHING };
+    }
     const wanted = tokens.subarray(0, tokens.length - 1);
-    const lease = this.#prefixes?.acquire(namespace, wanted, 'row');
+    const lease = this.#acquire(namespace, wanted, accepts);
     try {
-      const device = this.#runs.longest(namespace, wanted);
-      const run = await this.#runs.take(namespace, device, capacityTokens);
+      let from = this.#runs.longest(namespace, wanted, accepts);
+      // Blended rows go no further than themselves; where the tiers have as much, theirs can be gone on from.
+      if (accepts === 'blended' && lease !== undefined && from.rows <= lease.tokens) {
+        from = this.#runs.longest(namespace, wanted, 'lossy');
+      }
+      const run = await this.#runs.take(namespace, from, capacityTokens);
       if (run === undefined) return undefined;
       run.tokens.set(tokens);
-      const onDevice = run.length;
-      if (lease === undefined) return { run, cached: { device: onDevice, host: 0, disk: 0 } };
+      return { run, ...(await this.#fill(run, run.blended > 0 ? undefined : lease, prefetch)) };
+    } finally {
+      if (lease !== undefined) this.#prefixes!.release(lease);
+    }
+  }
+
+  /** A run that is shared with nobody, to work in; undefined as `open`. End it with `discard`. */
+  async scratch(namespace: string, capacityTokens: number): Promise<Run | undefined> {
+    const run = await this.#runs.take(namespace, NO_ROWS, capacityTokens);
+    return run && Object.assign(run, { isPrivate: true });
+  }
+
+  /**
+   * Begins a scratch run anew with as much of `tokens` (whole chunks) as host memory has.
+   *
+   * @returns where the rows came from; the rest is to be prefilled from row `run.length` on, and then kept by `store`.
+   * @throws RadixkvError `engine_failed`.
+   */
+  async refill(run: Run, tokens: Int32Array, prefetch: Prefetch | undefined): Promise<RowsByTier> {
+    run.tokens.set(tokens);
+    Object.assign(run, { length: 0, settled: 0, exact: 0 });
+    const lease = this.#acquire(run.namespace, tokens, 'lossy');
+    try {
+      const { cached, blended } = await this.#fill(run, lease, prefetch);
+      return { ...NOTHING, host: cached.host + blended.host, disk: cached.disk + blended.disk };
+    } finally {
+      if (lease !== undefined) this.#prefixes!.release(lease);
+    }
+  }
+
+  /** Keeps the rows of `tokens` (whole chunks), with which a scratch run begins and which were made by prefill. */
+  async store(run: Run, tokens: Int32Array): Promise<void> {
+    this.#settled(run, tokens.length);
+    await this.#sealAll(run, tokens);
+  }
+
+  /**
+   * Keeps whole chunks that are in the tiers for so long after each use, and pins them as far as the budget of pins
+   * goes.
+   */
+  keep(namespace: string, tokens: Int32Array, { ttlMs, isPinned }: KeepOptions): void {
+    const prefixes = this.#prefixes;
+    if (prefixes === undefined) return;
+    prefixes.retain(namespace, tokens, ttlMs === undefined ? {} : { ttlMs });
+    if (isPinned) prefixes.pin(namespace, tokens, { ttlMs: ttlMs ?? PIN_MS });
+    else prefixes.unpin(namespace, tokens);
+  }
+
+  /** Lets go of whole chunks that no other sequence needs, in all tiers below the device. */
+  forget(namespace: string, tokens: Int32Array): void {
+    this.#prefixes?.forget(namespace, tokens);
+  }
+
+  /** Loads what a lease has beyond the rows of a run, which is discarded when the engine fails. */
+  async #fill(
+    run: Run,
+    lease: PrefixLease | undefined,
+    prefetch: Prefetch | undefined,
+  ): Promise<Omit<OpenedRun, 'run'>> {
+    const device = run.length;
+    if (lease !== undefined) {
       await this.#load(run, lease).catch((error: unknown) => {
         this.discard(run);
         throw error;
       });
-      const used = lease.found.slice(0, Math.ceil(run.length / this.#layout.chunkTokens));
-      this.#prefixes!.use(used);
-      const disk = this.#rowsAmong(used, prefetch?.fromDisk, { start: onDevice, end: run.length });
-      return { run, cached: { device: onDevice, host: run.length - onDevice - disk, disk } };
-    } finally {
-      if (lease !== undefined) this.#prefixes!.release(lease);
     }
+    const used = lease?.found.slice(0, Math.ceil(run.length / this.#layout.chunkTokens)) ?? [];
+    this.#prefixes?.use(used);
+    const rowsByTier = (start: number, end: number): RowsByTier => {
+      const below = Math.max(start, device);
+      const disk = this.#rowsAmong(used, prefetch?.fromDisk, { start: below, end });
+      const onDevice = Math.max(0, Math.min(end, device) - start);
+      return { device: onDevice, host: Math.max(0, end - below) - disk, disk };
+    };
+    return { cached: rowsByTier(0, run.exact), blended: rowsByTier(run.exact, run.length) };
   }
 
   /** A second active run with the same rows, for another answer to the same prompt; undefined as `open`. */
@@ -213,15 +361,36 @@ export class KvCache {
     this.#runs.forget();
   }
 
-  /** Rows `[run.exact, end)` were made by prefill: they may be shared, and whole chunks go to the host tier. */
+  /**
+   * Rows `[run.settled, end)` were made by prefill: they may be shared, and whole chunks go to the host tier. Not so
+   * where they stand behind blended rows.
+   */
   async commit(run: Run, end: number): Promise<void> {
-    run.exact = end;
     run.length = Math.max(run.length, end);
-    const chunks = Math.floor(end / this.#layout.chunkTokens);
+    if (run.blended > 0) return;
+    this.#settled(run, end);
+    if (!run.isPrivate) await this.#sealAll(run, run.tokens.subarray(0, end));
+  }
+
+  /** Rows `[run.settled, end)` of a whole prompt were blended. */
+  blended(run: Run, end: number): void {
+    run.length = end;
+    run.blended = end;
+  }
+
+  /** Rows computed over exact ones are exact, over lossy ones lossy. */
+  #settled(run: Run, end: number): void {
+    if (run.exact === run.settled) run.exact = end;
+    run.settled = end;
+  }
+
+  /** Whole chunks of `tokens`, which a run begins with → the host tier. */
+  async #sealAll(run: Run, tokens: Int32Array): Promise<void> {
+    const chunks = Math.floor(tokens.length / this.#layout.chunkTokens);
     if (this.#prefixes === undefined || chunks === 0) return;
-    const tokens = run.tokens.subarray(0, chunks * this.#layout.chunkTokens);
+    const whole = tokens.subarray(0, chunks * this.#layout.chunkTokens);
     let sealed: number;
-    do sealed = await this.#seal(run, tokens, this.#prefixes);
+    do sealed = await this.#seal(run, whole, this.#prefixes);
     while (sealed > 0 && sealed < chunks);
   }
 
@@ -235,7 +404,8 @@ export class KvCache {
       const slots = reserved.map(({ slot, index }) => ({ slot, start: index * this.#layout.chunkTokens }));
       try {
         const { result } = await this.#engine.call<'seal'>({ op: 'seal', run: run.id, chunks: slots });
-        prefixes.commit(namespace, tokens, { lease, chunks: reserved, checksums: result.checksums });
+        const { checksums } = result;
+        prefixes.commit(namespace, tokens, { lease, chunks: reserved, checksums, exactTokens: run.exact });
         return reserved.at(-1)!.index + 1;
       } catch (error) {
         prefixes.abort(reserved);
@@ -283,8 +453,13 @@ export class KvCache {
     const corrupt = readable[result.loaded];
     if (corrupt !== undefined) this.#prefixes!.condemn(corrupt);
     const loaded = rowsOf(readable.slice(0, result.loaded));
-    run.length = Math.max(run.length, first * chunkTokens + loaded);
-    run.exact = run.length;
+    const [begun, end] = [run.length, Math.max(run.length, first * chunkTokens + loaded)];
+    const lossy = readable.slice(0, result.loaded).findIndex((chunk) => !chunk.isExact);
+    // The chunk within which the run ended is loaded whole, over rows that may have been exact.
+    const exactEnd = lossy < 0 ? end : (first + lossy) * chunkTokens;
+    run.exact = run.exact === begun ? exactEnd : Math.min(run.exact, exactEnd);
+    run.length = end;
+    run.settled = end;
   }
 
   /** How far host memory goes on from the first `rows` rows of a prefix: the chunks to read, and the rows then there. */

@@ -99,7 +99,12 @@ export class PrefixCache {
   }
 
   /** The longest cached prefix of `tokens`, leased: of whole chunks, or with rows of the one it leaves midway. */
-  acquire(namespace: string, tokens: Int32Array, upTo: 'whole chunks' | 'row'): PrefixLease {
+  acquire(
+    namespace: string,
+    tokens: Int32Array,
+    upTo: 'whole chunks' | 'row',
+    { isExactOnly = false }: { readonly isExactOnly?: boolean } = {},
+  ): PrefixLease {
     const match = this.#tree.match(namespace, tokens);
     const candidates = match.chunks.map((id) => ({ id, rows: this.#layout.chunkTokens }));
     if (upTo === 'row' && match.partial !== undefined)
@@ -107,8 +112,10 @@ export class PrefixCache {
     const found: FoundChunk[] = [];
     for (const { id, rows } of candidates) {
       const key = this.#keyOf(id);
-      if (this.#lost.has(id) || !this.#store.lease(key)) break;
-      found.push({ id, key, rows, isExact: this.#store.exactOf(key)! });
+      if (this.#lost.has(id)) break;
+      const isExact = this.#store.exactOf(key) ?? false;
+      if ((isExactOnly && !isExact) || !this.#store.lease(key)) break;
+      found.push({ id, key, rows, isExact });
     }
     const treeLease = this.#tree.lease({ chunks: found.map((chunk) => chunk.id) });
     return { found, tokens: rowsOf(found), treeLease };
@@ -123,6 +130,10 @@ export class PrefixCache {
   /** A request uses the chunks: they count as used once, their TTL and pins are renewed. */
   use(chunks: readonly FoundChunk[]): void {
     this.#store.touch(chunks.map((chunk) => chunk.key).toReversed());
+  }
+
+  isInHost({ key }: FoundChunk): boolean {
+    return this.#store.tierOf(key) === 'host';
   }
 
   /** The chunks of a lease from index `first` on that lie in host memory now, up to one that does not. */
@@ -179,12 +190,15 @@ export class PrefixCache {
       readonly lease: PrefixLease;
       readonly chunks: readonly ReservedChunk[];
       readonly checksums: readonly bigint[];
+      /** Rows of the prefix that are exactly what any prefill computes; absent: all. */
+      readonly exactTokens?: number;
     },
   ): void {
-    const { lease, chunks, checksums } = sealed;
+    const { lease, chunks, checksums, exactTokens = tokens.length } = sealed;
     const path = lease.found.map((chunk) => chunk.id);
     for (const [i, chunk] of chunks.entries()) {
-      if (!this.#store.commit(chunk.key, checksums[i]!)) continue;
+      const isExact = (chunk.index + 1) * this.#layout.chunkTokens <= exactTokens;
+      if (!this.#store.commit(chunk.key, checksums[i]!, { isExact })) continue;
       this.#lost.delete(chunk.id);
       this.#name(chunk.id, chunk.key);
       path.push(chunk.id);

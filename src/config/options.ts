@@ -60,6 +60,12 @@ export interface ServeOptions {
   readonly writeHits: number;
   /** Which chunk is evicted first, in host memory and on disk. */
   readonly eviction: PolicyName;
+  /** Share of host memory and disk that KV of passages is sure of; the rest is that of whole prompts. */
+  readonly segmentShare: number;
+  /** Nats a token that blending may cost on average, as measured on the model, for `auto` to blend. */
+  readonly blendKlMax: number;
+  /** File with the Jinja of one document; undefined: the default one. */
+  readonly documentTemplateFile: string | undefined;
   /** Whether a tier that is slower than computing is left out. */
   readonly breakEven: BreakEvenOption;
   /** Rows of one prefill run; at least 2, since one-row tiles are not bit-equal to longer ones. */
@@ -119,6 +125,23 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     () => DEFAULT_POLICY,
   ),
   row('breakEven', '<mode>', 'auto: leave out the disk where computing is faster; off: never', () => 'auto'),
+  row(
+    'segmentShare',
+    '<number>',
+    'share of host memory and disk that passages are sure of, 0 to 1; prompts have the rest',
+    () => '0.5',
+  ),
+  row(
+    'blendKlMax',
+    '<nats>',
+    'divergence a token up to which cache.mode auto blends, as measured by model calibrate',
+    () => '0.05',
+  ),
+  row(
+    'documentTemplateFile',
+    '<path>',
+    'file with the Jinja of one document (title, text), for chat templates that know none (default: built in)',
+  ),
   row('tileTokens', '<number>', 'prompt tokens computed in one run', () => '512'),
   row('chunkTokens', '<number>', 'tokens of one KV chunk', () => '64'),
   row('maxActive', '<number>', 'requests computed at the same time', () => '16'),
@@ -151,6 +174,9 @@ const SCHEMA = z.object({
   writeHits: integer(1, 1000),
   eviction: choice(POLICY_NAMES),
   breakEven: choice(BREAK_EVEN_OPTIONS),
+  segmentShare: decimal(0, 1),
+  blendKlMax: decimal(0, 100),
+  documentTemplateFile: path.optional(),
   tileTokens: integer(2, 8192),
   chunkTokens: integer(8, 1024),
   maxActive: integer(1, 1024),
@@ -182,12 +208,13 @@ export function parseServeOptions(
       param: flagOf(option),
     });
   }
-  const { dataDir, modelsDir, diskDir, diskKeyFile } = parsed.data;
+  const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile } = parsed.data;
   return {
     ...parsed.data,
     modelsDir: modelsDir ?? join(dataDir, 'models'),
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
+    documentTemplateFile,
   };
 }
 
@@ -217,6 +244,15 @@ function integer(min: number, max: number) {
   return z
     .string()
     .regex(/^\d{1,9}$/, message)
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, message);
+}
+
+function decimal(min: number, max: number) {
+  const message = `must be a number from ${min} to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,9}(\.\d{1,9})?$/, message)
     .transform(Number)
     .refine((value) => value >= min && value <= max, message);
 }

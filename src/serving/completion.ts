@@ -123,6 +123,11 @@ export type TierTokens = Readonly<Record<Tier, number>>;
 
 export const NO_TOKENS: TierTokens = { device: 0, host: 0, disk: 0 };
 
+/** One number for each tier. */
+export function mapTiers(tokens: (tier: Tier) => number): TierTokens {
+  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
+}
+
 /** Of all tiers. */
 export function tokensOf(tokens: TierTokens): number {
   return TIERS.reduce((sum, tier) => sum + tokens[tier], 0);
@@ -170,6 +175,7 @@ export interface BlendExplanation {
     | 'not_profiled'
     | 'quality_bound'
     | 'not_movable'
+    | 'too_long'
     | 'in_prefix';
   /** Undefined unless blended. */
   readonly selector: SelectorName | undefined;
@@ -179,7 +185,7 @@ export interface BlendExplanation {
     /** In the request. */
     readonly index: number;
     readonly id: string | undefined;
-    /** Its KV came from a tier, was prefilled alone for this request, or stands in the prefix. */
+    /** Its KV came from a tier, was, at least in part, prefilled alone for this request, or stands in the prefix. */
     readonly source: Tier | 'computed' | 'prefix';
   })[];
   /** Positions of reused tokens that were recomputed, ascending. */

@@ -55,7 +55,7 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
   });
   const blended = new Counter({
     name: 'radixkv_blended_tokens_total',
-    help: 'Prompt tokens of documents whose KV was reused at another position, by tier.',
+    help: 'Prompt tokens whose KV was reused and is not exact: of documents, or from a lossy copy.',
     labelNames: ['tier'],
     registers,
   });
@@ -127,6 +127,10 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     new Gauge({ name: `radixkv_${name}`, help, labelNames, registers });
   const bytes = gauge('tier_bytes', 'Bytes of KV on a tier.', ['tier']);
   const capacity = gauge('tier_capacity_bytes', 'Bytes of KV that a tier may hold.', ['tier']);
+  const classBytes = gauge('tier_class_bytes', 'Bytes of KV of whole prompts and of passages on a tier.', [
+    'tier',
+    'class',
+  ]);
   const active = gauge('active_sequences', 'Sequences that prefill or decode.');
   const queued = gauge('queued_requests', 'Requests that wait for their prefill.');
   const nodes = gauge('radix_nodes', 'Nodes of the radix trees.');
@@ -142,6 +146,9 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     for (const tier of TIERS) {
       setOrRemove(bytes, reading.tiers[tier]?.bytes, { tier });
       setOrRemove(capacity, reading.tiers[tier]?.capacityBytes, { tier });
+      for (const [name, { bytes: held }] of Object.entries(reading.tiers[tier]?.classes ?? {})) {
+        classBytes.set({ tier, class: name }, held);
+      }
     }
     setOrRemove(active, reading.activeSequences);
     setOrRemove(queued, reading.queuedRequests);

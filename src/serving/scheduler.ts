@@ -1,20 +1,26 @@
 /**
  * Decides what the engine computes next: one prefill tile, or one decode step of every answer, in turn.
  *
- * Life of a sequence: queued (and loaded from disk) → opened (its cached prefix is in a run) → prefilled tile by tile → decoded → ended; it
- * may be aborted between any two steps, and gives back everything it holds in `#leave`, however it ends.
+ * Life of a sequence: queued (and loaded from disk) → opened (its cached prefix is in a run) → prefilled tile by tile →
+ * decoded → ended; it may be aborted between any two steps, and gives back everything it holds in `#leave`, however it
+ * ends. Where passages are reused, the tiles behind the first passage are those of a `Blending`.
  *
  * - A decode step of all running answers follows every tile, so that no stream stalls behind a long prompt.
  * - A queued sequence whose prompt begins like one that is being prefilled waits for it: a shared new prefix is
  *   computed once.
- * - What a prompt has on disk is read while it is queued and others compute; it is opened when that is done.
+ * - What a prompt has on disk is read while it is queued and others compute; it is opened when that is done. When the
+ *   engine has nothing else to do, one with passages is opened at once, and computed from its beginning: that is better
+ *   than any reuse, and free as long as it would wait (the loading controller of CacheBlend, EuroSys 2025, §5.1).
+ * - Passages that are wanted ahead of time are computed when nothing else is to do, and now and then even so.
  * - When nothing else is to do, rows that decode made are computed again by prefill, so that answers can be reused.
  */
 import { commonPrefix, type Run } from '../cache/device-runs.js';
-import type { KvCache, Prefetch } from '../cache/kv-cache.js';
+import type { KvCache, OpenedRun, Prefetch } from '../cache/kv-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { SampledToken } from '../engine/sampler.js';
 import { RadixkvError } from '../errors.js';
+import { Blending, scratchTokens } from './blending.js';
+import type { PassageTask } from './passage-task.js';
 import type { Branch, Sequence } from './sequence.js';
 
 export interface SchedulerLimits {
@@ -35,6 +41,12 @@ const STREAMING_TILE_SHARE = 4;
 /** Rows settled at once: few, since a new request waits for them. */
 const SETTLE_TOKENS = 64;
 
+/** Fewer tokens are not worth a tile of their own. */
+const HIDDEN_TOKENS_MIN = 16;
+
+/** While requests are computed, one tile of a passage that is wanted ahead of time follows so many steps. */
+const STEPS_PER_PASSAGE_TILE = 16;
+
 export class Scheduler {
   readonly #cache: KvCache;
   readonly #engine: Engine;
@@ -42,6 +54,8 @@ export class Scheduler {
   readonly #vocab: number;
   readonly #queue: Sequence[] = [];
   readonly #active = new Set<Sequence>();
+  readonly #passages = new Set<PassageTask>();
+  #stepsSincePassage = 0;
   #nextSampler = 0;
   #wake: (() => void) | undefined;
   /** Something happened since the last step began. */
@@ -86,6 +100,13 @@ export class Scheduler {
     this.#notify();
   }
 
+  /** Computes a passage ahead of time, when its turn comes; the task tells when it is done. */
+  submitPassage(task: PassageTask): void {
+    this.#passages.add(task);
+    task.signal.addEventListener('abort', () => this.#notify(), { once: true });
+    this.#notify();
+  }
+
   /** Resolves when nothing is queued, active or left to settle. */
   idle(): Promise<void> {
     if (this.#isIdle && this.#queue.length === 0) return Promise.resolve();
@@ -99,6 +120,7 @@ export class Scheduler {
   engineLost(reason: string, { wasReady }: { readonly wasReady: boolean }): void {
     const error = new RadixkvError('engine_failed', `the engine failed: ${reason}`, { retryAfterS: 1 });
     for (const sequence of [...this.#active, ...(wasReady ? [] : this.#queue)]) this.#fail(sequence, error);
+    for (const task of this.#passages) task.restart();
   }
 
   engineReady(): void {
@@ -110,6 +132,8 @@ export class Scheduler {
     this.#isClosed = true;
     const error = new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
     for (const sequence of [...this.#queue.splice(0), ...this.#active]) this.#fail(sequence, error);
+    for (const task of this.#passages) task.fail(error);
+    this.#passages.clear();
     this.#notify();
     await this.#loop;
   }
@@ -140,13 +164,28 @@ export class Scheduler {
     if (!this.#engine.isReady) return false;
     this.#loadQueued();
     await this.#admit();
-    const prefilling = [...this.#active].find((sequence) => !sequence.isPrefilled);
-    if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillTile(prefilling));
+    const prefilling = [...this.#active].find((sequence) => sequence.canCompute);
+    if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillStep(prefilling));
     for (const sequence of this.#active) {
       if (sequence.branches.length > 0) await this.#guard(sequence, () => this.#decodeStep(sequence));
     }
-    if (this.#active.size > 0) return true;
-    return this.#settle();
+    const isBusy = [...this.#active].some(({ canCompute, branches }) => canCompute || branches.length > 0);
+    if (isBusy && ++this.#stepsSincePassage < STEPS_PER_PASSAGE_TILE) return true;
+    this.#stepsSincePassage = 0;
+    return (await this.#passageTile()) || isBusy || this.#settle();
+  }
+
+  /** @returns false when there is no passage to compute, or no device memory for it now. */
+  async #passageTile(): Promise<boolean> {
+    const [task] = this.#passages;
+    if (task === undefined) return false;
+    const outcome = await task.step({
+      cache: this.#cache,
+      engine: this.#engine,
+      tileTokens: () => this.#tileTokens(),
+    });
+    if (outcome === 'ended') this.#passages.delete(task);
+    return outcome !== 'no memory';
   }
 
   #dropAborted(): void {
@@ -155,22 +194,40 @@ export class Scheduler {
       sequence.end();
       this.#leave(sequence);
     }
+    for (const task of this.#passages) {
+      if (!task.signal.aborted) continue;
+      task.abort(this.#cache);
+      this.#passages.delete(task);
+    }
   }
 
   async #admit(): Promise<void> {
     for (const sequence of this.#queue.slice()) {
       if (this.#active.size >= this.#limits.maxActive || !this.#engine.isReady || this.#isClosed) return;
-      if (!sequence.isLoaded || this.#waitsForPrefix(sequence)) continue;
+      if (!(sequence.isLoaded || this.#canBeginEarly(sequence)) || this.#waitsForPrefix(sequence)) continue;
       const opened = await this.#guard(sequence, () => this.#open(sequence));
       if (opened === false) return;
     }
+  }
+
+  /** Whether there is time to prefill where a prompt begins, while its passages are being loaded. */
+  #canBeginEarly({ isLoading, prefetch, documents }: Sequence): boolean {
+    const hidden = prefetch?.hiddenTokens ?? 0;
+    return (
+      isLoading && documents.order !== undefined && this.#active.size === 0 && hidden >= HIDDEN_TOKENS_MIN
+    );
   }
 
   /** Begins to load what the disk has of queued prompts, the first ones first, as far as there is memory for it. */
   #loadQueued(): void {
     for (const sequence of this.#queue) {
       if (sequence.isLoaded || sequence.isLoading) continue;
-      const prefetch = this.#cache.prefetch(sequence.request.namespace, sequence.prompt);
+      const { request, prompt, accepts, documents } = sequence;
+      const segments = documents.order?.segments.map(({ segment }) => segment) ?? [];
+      const prefetch =
+        request.cache.mode === 'off'
+          ? undefined
+          : this.#cache.prefetch(request.namespace, prompt, { accepts, segments });
       if (prefetch === 'full') return;
       if (prefetch === undefined) sequence.loaded(false);
       else {
@@ -193,9 +250,10 @@ export class Scheduler {
     let cached: number | undefined;
     for (const other of this.#active) {
       if (other.isPrefilled || other.request.namespace !== request.namespace) continue;
-      const shared = commonPrefix(other.prompt, prompt);
+      const reach = Math.min(other.exactEnd, sequence.exactEnd);
+      const shared = Math.min(reach, commonPrefix(other.prompt, prompt));
       if (shared < this.#limits.chunkTokens) continue;
-      cached ??= this.#cache.peek(request.namespace, prompt);
+      cached ??= this.#cache.peek(request.namespace, prompt, sequence.accepts);
       if (shared - cached >= this.#limits.chunkTokens) return true;
     }
     return false;
@@ -208,24 +266,80 @@ export class Scheduler {
     // Growing needs the old and the new memory at once; where that could not be had, all is reserved at once.
     const canGrow = 2 * rowsMax <= this.#cache.tokensMax;
     const rows = canGrow ? Math.min(rowsMax, prompt.length + ANSWER_ROWS) : rowsMax;
-    const opened = await this.#cache.open(request.namespace, prompt, rows, sequence.prefetch);
+    const opened = await this.#cache.open(request.namespace, prompt, rows, {
+      prefetch: sequence.prefetch,
+      accepts: sequence.accepts,
+      isPrivate: request.cache.mode === 'off',
+    });
     if (opened === undefined) return false;
+    const canBegin = await this.#blend(sequence, opened);
+    if (!canBegin) {
+      this.#cache.release(opened.run);
+      return false;
+    }
     this.#queue.splice(this.#queue.indexOf(sequence), 1);
-    this.#endPrefetch(sequence);
+    if (sequence.blending === undefined) this.#endPrefetch(sequence);
     sequence.run = opened.run;
     sequence.cached = opened.cached;
+    sequence.continued = opened.blended;
     sequence.opened();
     this.#active.add(sequence);
     return true;
   }
 
-  async #prefillTile(sequence: Sequence): Promise<void> {
+  /** Prepares to blend what the run lacks. @returns false when there is no device memory for it now. */
+  async #blend(sequence: Sequence, { run }: OpenedRun): Promise<boolean> {
+    const { order } = sequence.documents;
+    const { prompt, prefetch } = sequence;
+    const placed = order?.segments.filter(({ end }) => end > run.length) ?? [];
+    const [first] = placed;
+    if (order === undefined || first === undefined) {
+      sequence.exactEnd = prompt.length;
+      return true;
+    }
+    const scratch = await this.#cache.scratch(first.segment.namespace, scratchTokens(prompt.length, order));
+    if (scratch === undefined) return false;
+    sequence.exactEnd = Math.max(run.length, first.start);
+    // The last passage is left to be blended.
+    const hiddenEnd = Math.min(run.length + (prefetch?.hiddenTokens ?? 0), placed.at(-1)!.start);
+    sequence.hiddenEnd = Math.max(sequence.exactEnd, hiddenEnd);
+    sequence.blending = new Blending({
+      cache: this.#cache,
+      engine: this.#engine,
+      prompt,
+      order,
+      run,
+      scratch,
+      prefetch,
+      tileTokens: () => this.#tileTokens(),
+    });
+    return true;
+  }
+
+  #prefillStep(sequence: Sequence): Promise<void> {
+    const { blending, exactEnd, hiddenEnd, isLoaded } = sequence;
+    const { length } = sequence.run!;
+    if (blending === undefined || length < exactEnd) return this.#prefillTile(sequence, exactEnd);
+    // Short tiles, so that it stops soon when what it waits for is there.
+    if (!isLoaded) return this.#prefillTile(sequence, Math.min(hiddenEnd, length + this.#limits.chunkTokens));
+    return this.#blendStep(sequence, blending);
+  }
+
+  async #blendStep(sequence: Sequence, blending: Blending): Promise<void> {
+    sequence.blendSteps ??= blending.compute(() => this.#createSamplers(sequence));
+    const step = await sequence.blendSteps.next();
+    if (step.done === true) {
+      this.#endPrefetch(sequence);
+      await this.#answer(sequence, step.value);
+    }
+  }
+
+  async #prefillTile(sequence: Sequence, until: number): Promise<void> {
     const { prompt } = sequence;
     const run = sequence.run!;
     const start = run.length;
-    const end = Math.min(start + this.#tileTokens(), prompt.length);
-    const isLast = end === prompt.length;
-    const samplers = isLast ? sequence.choices.map((_, index) => this.#createSampler(sequence, index)) : [];
+    const end = Math.min(start + this.#tileTokens(), until);
+    const samplers = end === prompt.length ? this.#createSamplers(sequence) : [];
     const tokens = prompt.slice(start, end);
     const { result, ms } = await this.#engine.call<'prefill'>({
       op: 'prefill',
@@ -236,16 +350,21 @@ export class Scheduler {
     });
     this.#cache.prefilled(tokens.length, ms);
     await this.#cache.commit(run, end);
-    if (!isLast || !this.#active.has(sequence)) return;
-    for (const [index, sampler] of samplers.entries()) {
+    if (end === prompt.length) await this.#answer(sequence, result.sampled);
+  }
+
+  /** Begins the answers of a sequence with the first token of each. */
+  async #answer(sequence: Sequence, sampled: readonly SampledToken[]): Promise<void> {
+    if (!this.#active.has(sequence)) return;
+    for (const [index, sampler] of [...sequence.samplers].entries()) {
       const choice = sequence.choices[index]!;
-      const { token: nextToken } = result.sampled[index]!;
+      const { token: nextToken } = sampled[index]!;
       sequence.branches.push(await this.#branch(sequence, { choice, sampler, nextToken }));
     }
     // Not before there is memory for every answer, so that a request without it fails before its first text.
     sequence.firstToken();
     for (const [index, branch] of [...sequence.branches].entries()) {
-      this.#extend(sequence, branch, result.sampled[index]!);
+      this.#extend(sequence, branch, sampled[index]!);
     }
   }
 
@@ -316,6 +435,8 @@ export class Scheduler {
     const at = this.#queue.indexOf(sequence);
     if (at >= 0) this.#queue.splice(at, 1);
     this.#active.delete(sequence);
+    if (sequence.blendSteps === undefined) sequence.blending?.drop();
+    else void sequence.blendSteps.return([]);
     this.#endPrefetch(sequence);
     for (const sampler of sequence.samplers) this.#freeSampler(sequence, sampler);
     for (const { run } of sequence.branches.splice(0)) {
@@ -350,7 +471,7 @@ export class Scheduler {
   async #settle(): Promise<boolean> {
     const run: Run | undefined = this.#cache.unsettled();
     if (run === undefined) return false;
-    const start = run.exact;
+    const start = run.settled;
     const end = Math.min(start + SETTLE_TOKENS, run.length);
     const tokens = run.tokens.slice(start, end);
     try {
@@ -361,6 +482,10 @@ export class Scheduler {
       this.#cache.discard(run);
     }
     return true;
+  }
+
+  #createSamplers(sequence: Sequence): number[] {
+    return sequence.choices.map((_, index) => this.#createSampler(sequence, index));
   }
 
   #createSampler(sequence: Sequence, index: number): number {

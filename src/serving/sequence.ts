@@ -1,13 +1,17 @@
 /**
  * One request on its way through the scheduler: its prompt, its answers, the runs and samplers it holds, its clock.
  */
-import type { Run } from '../cache/device-runs.js';
+import type { Accepts, Run } from '../cache/device-runs.js';
 import type { Prefetch } from '../cache/kv-cache.js';
 import type { SamplerId } from '../engine/protocol.js';
+import type { SampledToken } from '../engine/sampler.js';
+import type { Blending, BlendOrder } from './blending.js';
 import type { Choice } from './choice.js';
 import {
+  type BlendExplanation,
   type CompletionEvent,
   type CompletionRequest,
+  mapTiers,
   NO_TOKENS,
   type TierTokens,
   type Timings,
@@ -25,16 +29,36 @@ export interface Branch {
   nextToken: number;
 }
 
+/** How a prompt's documents are to be used. */
+export interface DocumentUse {
+  /** Undefined: the prompt is computed exactly, for the reason in `outcome`. */
+  readonly order: BlendOrder | undefined;
+  readonly outcome: BlendExplanation['outcome'];
+  readonly ids: readonly (string | undefined)[];
+}
+
+export const NO_DOCUMENTS: DocumentUse = { order: undefined, outcome: 'no_documents', ids: [] };
+
 export class Sequence {
   readonly request: CompletionRequest;
   readonly prompt: Int32Array;
   /** Tokens each answer may have. */
   readonly answerTokensMax: number;
   readonly choices: readonly Choice[];
+  readonly documents: DocumentUse;
+  /** Prompt tokens up to which ordinary prefill computes: to the first passage that is blended, if any. */
+  exactEnd: number;
+  /** As far as ordinary prefill goes while passages are being loaded: at no cost, since it would wait. */
+  hiddenEnd = 0;
   readonly events = new EventQueue<CompletionEvent>();
   /** Set when the prompt's run is open. */
   run: Run | undefined;
   cached: TierTokens = NO_TOKENS;
+  /** Not exact: of a blended prompt that this one continues, or from a lossy copy. */
+  continued: TierTokens = NO_TOKENS;
+  /** Set when the run is open and has still passages to be blended, and then its steps once they began. */
+  blending: Blending | undefined;
+  blendSteps: AsyncGenerator<void, readonly SampledToken[], void> | undefined;
   /** What is being read from disk for it, until its run is open. */
   prefetch: Prefetch | undefined;
   #loading: 'not begun' | 'reading' | 'done' = 'not begun';
@@ -52,6 +76,7 @@ export class Sequence {
     readonly request: CompletionRequest;
     readonly prompt: Int32Array;
     readonly answerTokensMax: number;
+    readonly documents: DocumentUse;
     readonly createChoice: (index: number, emit: (event: CompletionEvent) => void) => Choice;
     /** Milliseconds, monotonic. */
     readonly now: () => number;
@@ -59,10 +84,18 @@ export class Sequence {
     this.request = options.request;
     this.prompt = options.prompt;
     this.answerTokensMax = options.answerTokensMax;
+    this.documents = options.documents;
+    this.exactEnd = options.documents.order?.segments[0]?.start ?? options.prompt.length;
     this.#now = options.now;
     this.#arrivedAt = options.now();
     const emit = (event: CompletionEvent) => this.events.push(event);
     this.choices = Array.from({ length: options.request.n }, (_, index) => options.createChoice(index, emit));
+  }
+
+  /** What may be reused for it, beside exact rows. */
+  get accepts(): Accepts {
+    if (this.documents.order !== undefined) return 'blended';
+    return this.request.cache.mode === 'exact' ? 'exact' : 'lossy';
   }
 
   get isAborted(): boolean {
@@ -80,6 +113,11 @@ export class Sequence {
 
   get isLoading(): boolean {
     return this.#loading === 'reading';
+  }
+
+  /** It is open and has prompt tokens to compute now. */
+  get canCompute(): boolean {
+    return !this.isPrefilled && (this.isLoaded || this.run!.length < this.hiddenEnd);
   }
 
   loadBegan(): void {
@@ -103,21 +141,54 @@ export class Sequence {
 
   /** The last event: what the request used. */
   end(): void {
-    this.events.push({ type: 'end', usage: this.#usage(), timings: this.#timings() });
+    const wantsExplanation = this.request.cache.explain && this.#firstTokenAt !== undefined;
+    const explanation = wantsExplanation ? { explanation: this.#explanation() } : {};
+    this.events.push({ type: 'end', usage: this.#usage(), timings: this.#timings(), ...explanation });
     this.events.end();
   }
 
   #usage(): Usage {
-    const cached = tokensOf(this.cached);
     // An aborted request may have computed a part only.
     const isComplete = this.#firstTokenAt !== undefined;
-    const promptTokens = isComplete ? this.prompt.length : Math.max(cached, this.run?.length ?? 0);
+    const blendedTokens = this.blending !== undefined && isComplete ? this.#reused() : this.continued;
+    const reused = tokensOf(this.cached) + tokensOf(blendedTokens);
+    const promptTokens = isComplete ? this.prompt.length : Math.max(reused, this.run?.length ?? 0);
     return {
       promptTokens,
       completionTokens: this.choices.reduce((sum, choice) => sum + choice.tokens, 0),
       cachedTokens: this.cached,
-      blendedTokens: NO_TOKENS,
-      computedTokens: promptTokens - cached,
+      blendedTokens,
+      computedTokens: promptTokens - reused,
+    };
+  }
+
+  #reused(): TierTokens {
+    const reused = this.blending!.reused;
+    return mapTiers((tier) => this.continued[tier] + reused[tier]);
+  }
+
+  #explanation(): BlendExplanation {
+    const { order, outcome, ids } = this.documents;
+    const { blending } = this;
+    const isBlended = blending !== undefined;
+    return {
+      outcome: order !== undefined && !isBlended ? 'in_prefix' : outcome,
+      selector: isBlended ? order?.selector : undefined,
+      ratio: isBlended ? order?.ratio : undefined,
+      prefixTokens: tokensOf(this.cached) + tokensOf(this.continued),
+      documents: (order?.segments ?? []).map((placed) => {
+        const { index, start, end, row } = placed;
+        const source = blending?.source(placed);
+        const isComputed = source !== undefined && source.computedFrom < row + end - start;
+        return {
+          index,
+          id: ids[index],
+          start,
+          end,
+          source: isComputed ? 'computed' : (source?.tier ?? 'prefix'),
+        };
+      }),
+      recomputed: [...(blending?.recomputed ?? [])],
     };
   }
 
@@ -129,7 +200,7 @@ export class Sequence {
       queueMs: openedAt - this.#arrivedAt,
       loadMs: this.#loadMs,
       prefillMs: firstTokenAt - openedAt,
-      blend: undefined,
+      blend: this.blending?.timings,
       decodeMs: now - firstTokenAt,
       ttftMs: firstTokenAt - this.#arrivedAt,
     };

@@ -27,6 +27,15 @@ export interface TierReading {
   readonly bytes: number;
   readonly capacityBytes: number;
   readonly chunks: number;
+  /** Of whole prompts (`prefix`) and of passages (`segment`); absent where they are not told apart. */
+  readonly classes?: Readonly<Record<string, ClassReading>>;
+}
+
+export interface ClassReading {
+  readonly bytes: number;
+  readonly chunks: number;
+  /** What it is sure of. */
+  readonly shareBytes: number;
 }
 
 /** What happened between memory and disk since the start. */

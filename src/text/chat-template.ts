@@ -38,6 +38,8 @@ export class ChatTemplate {
   readonly #template: Template;
   readonly #names: Readonly<Record<string, string>>;
   readonly #knowsDeveloper: boolean;
+  /** Whether the template reads documents itself, from the variable `documents`. */
+  readonly knowsDocuments: boolean;
 
   /**
    * @param source Jinja source.
@@ -54,6 +56,7 @@ export class ChatTemplate {
     }
     this.#names = names;
     this.#knowsDeveloper = /["']developer["']/.test(source);
+    this.knowsDocuments = /\{[%{][^%}]*\bdocuments\b/.test(source);
   }
 
   /**

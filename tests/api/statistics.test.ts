@@ -8,7 +8,12 @@ const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'one t
 const GAUGES = {
   tiers: {
     device: { bytes: 100, capacityBytes: 1000, chunks: 3 },
-    host: { bytes: 0, capacityBytes: 500, chunks: 0 },
+    host: {
+      bytes: 80,
+      capacityBytes: 500,
+      chunks: 2,
+      classes: { segment: { bytes: 80, chunks: 2, shareBytes: 250 } },
+    },
   },
   radixNodes: 5,
   cachedChunks: 7,
@@ -23,7 +28,14 @@ suite('GET /v1/cache/stats', () => {
     const { body } = await supertest(app).get('/v1/cache/stats').expect(200);
     const { since, ...rest } = body;
     assert.ok(Math.abs(Date.parse(since) - Date.now()) < 60_000);
-    const tier = { cached_tokens: 0, blended_tokens: 0, bytes: null, capacity_bytes: null, chunks: null };
+    const tier = {
+      cached_tokens: 0,
+      blended_tokens: 0,
+      bytes: null,
+      capacity_bytes: null,
+      chunks: null,
+      classes: null,
+    };
     assert.deepEqual(rest, {
       requests: { completed: 0, aborted: 0, failed: 0, refused: 0 },
       prompt_tokens: 0,
@@ -59,9 +71,30 @@ suite('GET /v1/cache/stats', () => {
       hit_rate: 0.375,
       exact_hit_rate: 0.375,
       by_tier: {
-        device: { cached_tokens: 3, blended_tokens: 0, bytes: 100, capacity_bytes: 1000, chunks: 3 },
-        host: { cached_tokens: 0, blended_tokens: 0, bytes: 0, capacity_bytes: 500, chunks: 0 },
-        disk: { cached_tokens: 0, blended_tokens: 0, bytes: null, capacity_bytes: null, chunks: null },
+        device: {
+          cached_tokens: 3,
+          blended_tokens: 0,
+          bytes: 100,
+          capacity_bytes: 1000,
+          chunks: 3,
+          classes: null,
+        },
+        host: {
+          cached_tokens: 0,
+          blended_tokens: 0,
+          bytes: 80,
+          capacity_bytes: 500,
+          chunks: 2,
+          classes: { segment: { bytes: 80, chunks: 2, share_bytes: 250 } },
+        },
+        disk: {
+          cached_tokens: 0,
+          blended_tokens: 0,
+          bytes: null,
+          capacity_bytes: null,
+          chunks: null,
+          classes: null,
+        },
       },
       disk: null,
       radix: { nodes: 5, chunks: 7 },
@@ -152,7 +185,8 @@ suite('GET /metrics', () => {
       'radixkv_completion_tokens_total 48',
       'radixkv_evictions_total{tier="host",reason="capacity"} 4',
       'radixkv_tier_bytes{tier="device"} 100',
-      'radixkv_tier_bytes{tier="host"} 0',
+      'radixkv_tier_bytes{tier="host"} 80',
+      'radixkv_tier_class_bytes{tier="host",class="segment"} 80',
       'radixkv_tier_capacity_bytes{tier="host"} 500',
       'radixkv_active_sequences 2',
       'radixkv_queued_requests 0',

@@ -41,3 +41,12 @@ test('a tier that became fast again is used again, since it is tried now and the
 test('off means that every load is worth it', () => {
   assert(measured('off', 1).isWorth(1e9, 1));
 });
+
+test('as many tokens are hidden behind a load as are computed meanwhile, and none before both speeds are known', () => {
+  assert.equal(new BreakEven('auto').hiddenTokens(1e9, 100), 0);
+  // 100 tokens and 1000 bytes take a second each.
+  const breakEven = measured('auto', 1000);
+  assert.equal(breakEven.hiddenTokens(500, 400), 50);
+  assert.equal(breakEven.hiddenTokens(1e9, 400), 400, 'no more than are loaded');
+  assert.equal(breakEven.hiddenTokens(0, 0), 0);
+});

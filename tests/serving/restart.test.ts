@@ -8,6 +8,7 @@ import { after as afterAll, suite, type TestContext, test } from 'node:test';
 import { WRITE_POLICIES } from '#storage';
 import { importModel } from '../../src/model/importer.js';
 import type { BackendOptions } from '../../src/server.js';
+import { DEFAULT_CACHE, tokensOf } from '../../src/serving/completion.js';
 import { ask, TINY_CHUNK_BYTES, TINY_MODEL, TINY_TOKEN_BYTES, testBackend } from '../support/backend.js';
 import { assertRefused } from '../support/refused.js';
 
@@ -96,6 +97,36 @@ suite('after a restart', () => {
     await foreign.close();
     const after = await start(t, path);
     assert((await ask(after, { prompt: PROMPT })).usage.cachedTokens.disk >= REUSABLE);
+  });
+
+  test('what a lossy format kept is never read for an exact request, nor what was computed over it', async (t) => {
+    const path = await directory();
+    const modelDirectory = await directory();
+    await importModel({ path: TINY_MODEL, directory: modelDirectory, weights: 'float32', kvType: 'float32' });
+    const options = { modelDirectory, disk: { ...diskIn(path), codec: 'float16' } } as const;
+    const exact = { cache: { ...DEFAULT_CACHE, mode: 'exact' }, ...LOGPROBS } as const;
+    const before = await start(t, path, options);
+    const cold = await ask(before, { prompt: PROMPT, ...exact });
+    await before.close();
+    const after = await start(t, path, options);
+    const lossy = await ask(after, { prompt: PROMPT, ...LOGPROBS });
+    assert.equal(lossy.cached, 0);
+    assert(lossy.usage.blendedTokens.disk >= REUSABLE);
+    assert.notEqual(lossy.logprobs[0], cold.logprobs[0], 'this test can tell');
+    const longer = `${PROMPT} ${'More of it. '.repeat(4)}`;
+    const derived = await ask(after, { prompt: longer, ...LOGPROBS });
+    assert.equal(derived.cached, 0);
+    const again = await ask(after, { prompt: `${longer}.`, ...LOGPROBS });
+    assert(
+      tokensOf(again.usage.blendedTokens) >= longer.length - CHUNK_TOKENS,
+      'lossy rows are reused by others',
+    );
+    for (const prompt of [PROMPT, longer]) {
+      const warm = await ask(after, { prompt, ...exact });
+      assert.equal(tokensOf(warm.usage.blendedTokens), 0);
+      const alone = await ask(after, { prompt, namespace: 'cold', ...exact });
+      assert.deepEqual([warm.text, warm.logprobs[0]], [alone.text, alone.logprobs[0]]);
+    }
   });
 
   test('a flipped bit in every file is a miss, counted, and repaired', async (t) => {

@@ -13,11 +13,13 @@ import type { EngineRequest, ToWorker, WorkerOptions } from '../../src/engine/pr
 import { importModel } from '../../src/model/importer.js';
 import { type Backend, type BackendOptions, createBackend } from '../../src/server.js';
 import {
+  type BlendExplanation,
   type CompletionEvent,
   type CompletionRequest,
   DEFAULT_CACHE,
   GREEDY,
   type SamplingParams,
+  type Timings,
   tokensOf,
   type Usage,
 } from '../../src/serving/completion.js';
@@ -122,6 +124,8 @@ export async function testBackend(
     writeHits: 2,
     eviction: 'lru',
     breakEven: 'off',
+    segmentShare: 0.5,
+    blendKlMax: 0.05,
     createWorker: tap.createWorker,
     ...options,
   });
@@ -168,6 +172,8 @@ export interface Answer {
   readonly logprobs: readonly number[];
   readonly tokens: readonly string[];
   readonly usage: Usage;
+  readonly timings: Timings;
+  readonly explanation: BlendExplanation | undefined;
   readonly cached: number;
 }
 
@@ -187,9 +193,9 @@ export async function answerOf(events: AsyncIterable<CompletionEvent>): Promise<
       }
     } else if (event.type === 'finish') reasons[event.index] = event.reason;
     else {
-      const { usage } = event;
+      const { usage, timings, explanation } = event;
       const cached = tokensOf(usage.cachedTokens);
-      return { texts, text: texts[0] ?? '', reasons, logprobs, tokens, usage, cached };
+      return { texts, text: texts[0] ?? '', reasons, logprobs, tokens, usage, timings, explanation, cached };
     }
   }
   throw new Error('the answer has no end event');
