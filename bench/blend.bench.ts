@@ -16,9 +16,9 @@ import {
   type PromptMeasures,
   recoveredShare,
 } from '../src/calibration/measure.js';
+import { type PassagePrompt, passagePrompts } from '../src/calibration/musique.js';
 import { importModel } from '../src/model/importer.js';
 import { createTokenizer, type Tokenizer } from '../src/text/tokenizer.js';
-import { type PassagePrompt, passagePrompts } from './musique.js';
 import { bootstrap, median } from './statistics.js';
 
 const PASSAGES = 8;

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { passagePrompts } from '../../bench/musique.js';
+import { passagePrompts } from '../../src/calibration/musique.js';
 
 const words = (name: string): string => Array.from({ length: 60 }, (_, i) => `${name}${i}`).join(' ');
 
