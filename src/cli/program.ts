@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { z } from 'zod';
+import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
 import { addOptions, readOptions } from './flags.js';
 import { runImport, runList, runRemove } from './models.js';
@@ -30,7 +31,7 @@ export function createProgram(terminal: Terminal): Command {
     .description('serve a model; gets and imports the default model when it is missing')
     .action(async (_flags: unknown, command: Command) => runServe(readOptions(command), terminal));
 
-  addModelCommands(program.command('model').description('import, list and remove models'), terminal);
+  addModelCommands(program.command('model').description('import, measure, list and remove models'), terminal);
 
   addOptions(program.command('doctor'))
     .description('check this machine for serving with these options; say how to fix what is wrong')
@@ -65,6 +66,14 @@ HF_ENDPOINT and HF_TOKEN are honoured. Interrupted downloads go on where they st
     )
     .action(async (source: string, flags: { name?: string; force?: boolean }, command: Command) =>
       runImport(source, readOptions(command), { name: flags.name, force: flags.force === true }, terminal),
+    );
+  addOptions(model.command('calibrate <name>'), [...places, 'threads', 'blendKlMax'])
+    .description('measure what blending does to the answers of a model, for cache.mode auto to go by')
+    .option('--data <file>', 'passages and questions to measure on (default: those that come along)')
+    .option('--questions <count>', 'questions to measure', '12')
+    .option('--passages <count>', 'passages in each prompt', '8')
+    .action(async (name: string, flags: CalibrateChoices, command: Command) =>
+      runCalibrate({ ...readOptions(command), model: name }, flags, terminal),
     );
   addOptions(model.command('list'), places)
     .description('list imported models')

@@ -10,9 +10,13 @@ import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
+import { RATIOS } from '../../src/calibration/calibrate.js';
+import { createProgram } from '../../src/cli/program.js';
+import { createTerminal } from '../../src/cli/terminal.js';
 import { type OptionRow, SERVE_OPTION_ROWS } from '../../src/config/options.js';
 import type { DocumentReading } from '../../src/documents/document.js';
 import { DEFAULT_LIBRARY_LIMITS } from '../../src/documents/library.js';
+import { systemClock } from '../../src/model/clock.js';
 import { type BlendExplanation, CACHE_MODES, NO_TOKENS } from '../../src/serving/completion.js';
 import { createMetrics } from '../../src/serving/metrics.js';
 import { Statistics } from '../../src/serving/statistics.js';
@@ -142,8 +146,38 @@ test('the example requests of docs/api.md are valid, and the answers have their 
   assert.deepEqual(explained, Object.keys(explanationJson(BLENDED.explanation)));
 });
 
+test('docs/blending.md has every selector, mode, measured ratio and option of calibrating, with its default', () => {
+  const text = read('docs/blending.md');
+  for (const word of [...Object.keys(SELECTORS), ...CACHE_MODES]) assert(text.includes(`\`${word}\``), word);
+  assert(text.includes(RATIOS.join(', ').replace(/, ([^,]*)$/, ' and $1')));
+  const calibrating = createProgram(createTerminal(process.stdout, process.stderr, systemClock))
+    .commands.find((command) => command.name() === 'model')!
+    .commands.find((command) => command.name() === 'calibrate')!;
+  const lines = text.split('\n').filter((line) => line.startsWith('| `--'));
+  const places = ['--data-dir', '--models-dir'];
+  const options = calibrating.options.filter(({ long }) => !places.includes(long!));
+  assert.deepEqual(
+    new Set(lines.map((line) => /^\| `(--[\w-]+)/.exec(line)![1])),
+    new Set(options.map(({ long }) => long)),
+  );
+  for (const { long, defaultValue } of options) {
+    if (defaultValue === undefined || long === '--threads') continue;
+    assert(
+      lines.some((line) => line.includes(long!) && line.includes(`| \`${defaultValue}\` |`)),
+      long,
+    );
+  }
+});
+
 test('what the documents name or link is there', () => {
-  const documents = ['README.md', 'ARCHITECTURE.md', 'docs/api.md', 'docs/operating.md', 'docs/errors.md'];
+  const documents = [
+    'README.md',
+    'ARCHITECTURE.md',
+    'docs/api.md',
+    'docs/blending.md',
+    'docs/operating.md',
+    'docs/errors.md',
+  ];
   for (const document of documents) {
     const text = read(document);
     const links = [...text.matchAll(/\]\(([^):#]+)(?:#[^)]*)?\)/g)].map(([, path]) => path!);
