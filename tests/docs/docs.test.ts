@@ -177,11 +177,12 @@ test('what the documents name or link is there', () => {
     'docs/blending.md',
     'docs/operating.md',
     'docs/errors.md',
+    'docs/examples/rag/README.md',
   ];
   for (const document of documents) {
     const text = read(document);
     const links = [...text.matchAll(/\]\(([^):#]+)(?:#[^)]*)?\)/g)].map(([, path]) => path!);
-    const beside = document.startsWith('docs/') ? 'docs/' : '';
+    const beside = document.slice(0, document.lastIndexOf('/') + 1);
     const files = [...text.matchAll(/`((?:src|radix|storage|blend|tests|bench|docs|docker)\/[\w./-]*)`/g)];
     const missing = [...links.map((path) => beside + path), ...files.map(([, path]) => path!)].filter(
       (path) => !existsSync(path),
