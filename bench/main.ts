@@ -22,6 +22,7 @@ import { type BenchResult, machineFacts, readResult, resultPath, writeResult } f
 import { soak } from './soak.js';
 import { hitRate, judge, SHORT_SOAK_TOLERANCE, SOAK_TOLERANCE, verdictTable } from './soak-verdict.js';
 import { startUpBench, startUpLine } from './start-up.bench.js';
+import { sustainedBench, sustainedTable } from './sustained.bench.js';
 import { benchSection, markdownTable, replaceSection } from './table.js';
 import { traceBench } from './trace.bench.js';
 
@@ -102,6 +103,19 @@ async function blend({ gguf, threads, data, questions }: Options): Promise<Measu
   return { rows: [], measures: { ...rest, rows } };
 }
 
+async function sustained({ gguf, threads, data, quick }: Options): Promise<Measured> {
+  if (data === undefined) throw new Error('sustained needs --data, as blend does');
+  const measures = await sustainedBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    file: data,
+    questions: quick ? 30 : 300,
+    onNotice,
+  });
+  console.log(sustainedTable(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 async function quality({ gguf, threads, text, quick }: Options): Promise<Measured> {
   if (text === undefined) onNotice('no --text given: scoring the golden texts only');
   const rows = await measureQuality({
@@ -142,6 +156,7 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
 async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'quality') return quality(options);
   if (what === 'blend') return blend(options);
+  if (what === 'sustained') return sustained(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
@@ -177,6 +192,7 @@ const program = new Command('npm run bench --')
       'liveness',
       'quality',
       'blend',
+      'sustained',
       'disk',
       'soak',
       'table',
@@ -191,7 +207,7 @@ const program = new Command('npm run bench --')
       .default(availableParallelism())
       .argParser(Number),
   )
-  .option('--data <file>', 'questions with passages (blend)')
+  .option('--data <file>', 'questions with passages (blend, sustained)')
   .addOption(new Option('--questions <count>', 'how many of them (blend)').default(50).argParser(Number))
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--minutes <count>', 'how long (soak)', Number, 10)

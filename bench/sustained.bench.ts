@@ -1,0 +1,202 @@
+/**
+ * Blending under questions that never repeat, over more documents than memory holds: `npm run bench -- sustained`.
+ *
+ * Every question has some of the documents in an order of its own. Host memory and disk hold half of what all documents
+ * take, each, so passages come and go. The whole service answers; one question in so many is asked again with
+ * `cache.mode` off, which computes all of it and touches no cache, right after the blended one.
+ */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { kvLayout } from '#storage';
+import { passagePrompts } from '../src/calibration/musique.js';
+import { parseServeOptions } from '../src/config/options.js';
+import { type Random, seededRandom } from '../src/engine/random.js';
+import { importModel } from '../src/model/importer.js';
+import { readManifest } from '../src/model/manifest.js';
+import { createBackend } from '../src/server.js';
+import {
+  type CacheMode,
+  type CompletionEvent,
+  type CompletionRequest,
+  DEFAULT_CACHE,
+  GREEDY,
+  type PromptDocument,
+  tokensOf,
+} from '../src/serving/completion.js';
+import type { Service } from '../src/serving/service.js';
+import { createTokenizer } from '../src/text/tokenizer.js';
+import { median } from './statistics.js';
+
+const DOCUMENTS = 100;
+const DOCUMENT_TOKENS = 250;
+/** In one prompt. */
+const FEWEST = 4;
+const MOST = 8;
+const RATIO = 0.15;
+const COMPARE_EVERY = 5;
+const SEED = 1;
+/** Of what all documents take, for host memory and disk each. */
+const BUDGET = 0.5;
+
+export interface SustainedOptions {
+  readonly gguf: string;
+  readonly threads: number;
+  readonly file: string;
+  readonly questions: number;
+  readonly onNotice: (message: string) => void;
+}
+
+interface Asked {
+  readonly question: number;
+  readonly promptTokens: number;
+  readonly blendedMs: number;
+  /** Of prompt tokens. */
+  readonly reused: number;
+  /** Undefined where it was not compared. */
+  readonly fullMs: number | undefined;
+}
+
+/** One third of the questions: medians. */
+export interface SustainedPart {
+  readonly questions: number;
+  readonly promptTokens: number;
+  readonly blendedMs: number;
+  readonly fullMs: number;
+  /** Full ÷ blended, of each compared pair. */
+  readonly speedUp: number;
+  readonly reused: number;
+}
+
+export interface SustainedMeasures {
+  readonly documents: number;
+  readonly ratio: number;
+  /** Budget of host memory, and that of the disk. */
+  readonly tierBytes: number;
+  readonly parts: readonly SustainedPart[];
+  /** Speed-up in the last third ÷ that in the first. */
+  readonly kept: number;
+}
+
+/** Time to first token, blended and full, over thirds of the questions. */
+export async function sustainedBench(options: SustainedOptions): Promise<SustainedMeasures> {
+  const directory = await mkdtemp(join(tmpdir(), 'radixkv-sustained-'));
+  const modelDirectory = join(directory, 'model');
+  await mkdir(modelDirectory);
+  try {
+    await importModel({ path: options.gguf, directory: modelDirectory, weights: 'auto' });
+    const { documents, questions, bytes } = await load(options.file, modelDirectory);
+    const tierBytes = Math.floor(bytes * BUDGET);
+    const defaults = parseServeOptions({ dataDir: directory });
+    const backend = await createBackend({
+      ...defaults,
+      modelDirectory,
+      threads: options.threads,
+      hostBytes: tierBytes,
+      disk: { directory: defaults.diskDir, capacityBytes: tierBytes, freeBytesMin: 0, codec: 'auto' },
+    });
+    try {
+      const random = seededRandom(SEED);
+      const asked: Asked[] = [];
+      for (let question = 0; question < options.questions; question++) {
+        const chosen = sample(documents, FEWEST + Math.floor(random() * (MOST - FEWEST + 1)), random);
+        const prompt = {
+          documents: chosen,
+          question: `${questions[question % questions.length]!} (${question})`,
+        };
+        const { usage, timings } = await ask(backend.service, prompt, 'blend');
+        await backend.scheduler.idle();
+        const isCompared = question % COMPARE_EVERY === 0;
+        const full = isCompared ? await ask(backend.service, prompt, 'off') : undefined;
+        const { promptTokens } = usage;
+        const reused = (tokensOf(usage.cachedTokens) + tokensOf(usage.blendedTokens)) / promptTokens;
+        const [blendedMs, fullMs] = [timings.ttftMs, full?.timings.ttftMs];
+        asked.push({ question, promptTokens, blendedMs, reused, fullMs });
+        if (question % 20 === 19) options.onNotice(`${question + 1} of ${options.questions} questions`);
+      }
+      const parts = [0, 1, 2].map((part) =>
+        summary(asked.filter(({ question }) => Math.floor((question * 3) / options.questions) === part)),
+      );
+      const kept = parts.at(-1)!.speedUp / parts[0]!.speedUp;
+      return { documents: DOCUMENTS, ratio: RATIO, tierBytes, parts, kept };
+    } finally {
+      await backend.close();
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function load(file: string, modelDirectory: string) {
+  const prompts = passagePrompts(file, { questions: Number.POSITIVE_INFINITY, passages: 2 });
+  const tokenizer = await createTokenizer(modelDirectory);
+  const { spec, kvType: dtype } = await readManifest(modelDirectory);
+  const { chunkTokens } = parseServeOptions();
+  const { chunkBytes } = kvLayout({ ...spec, chunkTokens, dtype });
+  const texts = [...new Set(prompts.flatMap(({ passages }) => passages))].slice(0, DOCUMENTS);
+  let bytes = 0;
+  const documents = texts.map((text): PromptDocument => {
+    const tokens = tokenizer.encodeText(text).subarray(0, DOCUMENT_TOKENS);
+    bytes += Math.ceil(tokens.length / chunkTokens) * chunkBytes;
+    return { id: undefined, title: undefined, text: textOf(tokens, (token) => tokenizer.tokenBytes(token)) };
+  });
+  return { documents, questions: prompts.map(({ question }) => question), bytes };
+}
+
+function textOf(tokens: Int32Array, bytesOf: (token: number) => Uint8Array): string {
+  return Buffer.concat([...tokens].map(bytesOf)).toString();
+}
+
+function sample<Item>(items: readonly Item[], count: number, random: Random): Item[] {
+  const left = [...items];
+  return Array.from({ length: count }, () => left.splice(Math.floor(random() * left.length), 1)[0]!);
+}
+
+async function ask(
+  service: Service,
+  { documents, question }: { readonly documents: readonly PromptDocument[]; readonly question: string },
+  mode: CacheMode,
+): Promise<Extract<CompletionEvent, { type: 'end' }>> {
+  const content = `Answer the question from the passages, in a few words.\nQuestion: ${question}`;
+  const request: CompletionRequest = {
+    id: 'bench',
+    prompt: { kind: 'chat', messages: [{ role: 'user', content }], documents },
+    promptField: 'messages',
+    namespace: '',
+    n: 1,
+    maxTokens: 1,
+    stop: [],
+    cache: { ...DEFAULT_CACHE, mode, recomputeRatio: mode === 'blend' ? RATIO : undefined },
+    sampling: GREEDY,
+    signal: new AbortController().signal,
+  };
+  for await (const event of service.complete(request)) if (event.type === 'end') return event;
+  throw new Error('the answer has no end');
+}
+
+function summary(asked: readonly Asked[]): SustainedPart {
+  const compared = asked.flatMap(({ blendedMs, fullMs }) =>
+    fullMs === undefined ? [] : [{ blendedMs, fullMs }],
+  );
+  return {
+    questions: asked.length,
+    promptTokens: median(asked.map(({ promptTokens }) => promptTokens)),
+    blendedMs: median(asked.map(({ blendedMs }) => blendedMs)),
+    fullMs: median(compared.map(({ fullMs }) => fullMs)),
+    speedUp: median(compared.map(({ blendedMs, fullMs }) => fullMs / blendedMs)),
+    reused: median(asked.map(({ reused }) => reused)),
+  };
+}
+
+/** A line a third. */
+export function sustainedTable({ parts, kept }: SustainedMeasures): string {
+  const lines = [
+    '| questions | prompt tokens | reused | blended | full | speed-up |',
+    '| --- | --- | --- | --- | --- | --- |',
+    ...parts.map(({ questions, promptTokens, reused, blendedMs, fullMs, speedUp }) => {
+      const ms = [blendedMs, fullMs].map((value) => `${Math.round(value)} ms`).join(' | ');
+      return `| ${questions} | ${promptTokens} | ${Math.round(100 * reused)} % | ${ms} | ${speedUp.toFixed(2)}× |`;
+    }),
+  ];
+  return `${lines.join('\n')}\n\nspeed-up kept from the first to the last third: ${Math.round(100 * kept)} %`;
+}
