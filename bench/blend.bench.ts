@@ -8,15 +8,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SELECTORS, type Selector } from '#blend';
+import { DEFAULT_SELECTOR, SELECTORS, type Selector } from '#blend';
 import { BlendSession, type Prompt } from '../src/calibration/blend-session.js';
-import {
-  type MeasureRow,
-  measurePrompt,
-  type PromptMeasures,
-  recoveredShare,
-} from '../src/calibration/measure.js';
+import { type MeasureRow, measureTrial, recoveredShare } from '../src/calibration/measure.js';
 import { type PassagePrompt, passagePrompts } from '../src/calibration/musique.js';
+import { type BlendMs, Trial } from '../src/calibration/trial.js';
 import { importModel } from '../src/model/importer.js';
 import { createTokenizer, type Tokenizer } from '../src/text/tokenizer.js';
 import { bootstrap, median } from './statistics.js';
@@ -27,7 +23,7 @@ const RATIOS = [0.05, 0.15, 0.3];
 const CHOICES: Readonly<Record<string, Selector>> = {
   random: SELECTORS.random(),
   'hkvd K': SELECTORS.hkvd(),
-  'hkvd V': SELECTORS.hkvd({ deviationOf: 'V' }),
+  'hkvd, gradual': SELECTORS.hkvd({ checkLayers: [1, 10, 20] }),
   heads: SELECTORS.heads(),
   question: SELECTORS.question(),
   hybrid: SELECTORS.hybrid(),
@@ -44,7 +40,7 @@ export interface BlendBenchOptions {
   readonly onNotice: (message: string) => void;
 }
 
-/** One selector at one ratio. Times are medians in milliseconds. */
+/** One selector at one ratio. */
 export interface BlendRow {
   readonly selector: string;
   readonly ratio: number;
@@ -53,17 +49,20 @@ export interface BlendRow {
   readonly interval: readonly [number, number];
   readonly kl: number;
   readonly sameBest: number;
-  readonly selectMs: number;
-  readonly recomputeMs: number;
+}
+
+/** The default selector's times at one ratio: medians in milliseconds. */
+export interface BlendTime extends BlendMs {
+  readonly ratio: number;
+  /** Full prefill ÷ the sum of the parts, of each prompt. */
+  readonly speedUp: number;
 }
 
 export interface BlendMeasures {
   readonly questions: number;
   readonly promptTokens: number;
   readonly fullMs: number;
-  readonly placeMs: number;
-  readonly rotateMs: number;
-  readonly reuseMs: number;
+  readonly times: readonly BlendTime[];
   readonly reuseKl: number;
   readonly rows: readonly BlendRow[];
 }
@@ -75,7 +74,9 @@ export async function blendBench(options: BlendBenchOptions): Promise<BlendMeasu
     await importModel({ path: options.gguf, directory, weights: 'float32', kvType: 'float32' });
     const session = await BlendSession.open({ directory, threads: options.threads });
     const tokenizer = await createTokenizer(directory);
-    const measured: PromptMeasures[] = [];
+    const rows: MeasureRow[] = [];
+    const timed: { readonly fullMs: number; readonly ratio: number; readonly ms: BlendMs }[] = [];
+    let done = 0;
     let promptTokens = 0;
     for (const passages of passagePrompts(options.file, {
       questions: options.questions,
@@ -83,32 +84,51 @@ export async function blendBench(options: BlendBenchOptions): Promise<BlendMeasu
     })) {
       const prompt = await storedPrompt(session, tokenizer, passages);
       promptTokens = prompt.tokens.length;
-      if (measured.length === 0) await loadGraphs(session, prompt);
       const { answerTokens } = options;
-      measured.push(
-        await measurePrompt(session, prompt, { selectors: CHOICES, ratios: RATIOS, answerTokens }),
-      );
-      options.onNotice(`${measured.length} of ${options.questions} questions done`);
+      const trial = await Trial.begin(session, prompt, answerTokens);
+      rows.push(...(await measureTrial(trial, { selectors: CHOICES, ratios: RATIOS, answerTokens })));
+      for (const ratio of RATIOS) {
+        timed.push({
+          fullMs: trial.fullMs,
+          ratio,
+          ms: await trial.time(SELECTORS[DEFAULT_SELECTOR](), ratio),
+        });
+      }
+      options.onNotice(`${++done} of ${options.questions} questions done`);
     }
     return {
-      questions: measured.length,
+      questions: done,
       promptTokens,
-      fullMs: median(measured.map(({ fullMs }) => fullMs)),
-      placeMs: median(measured.map(({ placeMs }) => placeMs)),
-      rotateMs: median(measured.map(({ rotateMs }) => rotateMs)),
-      reuseMs: median(measured.map(({ reuseMs }) => reuseMs)),
-      reuseKl: mean(measured.map(({ rows }) => rows[0]!.reuseKl)),
-      rows: rowsOf(measured.flatMap(({ rows }) => rows)),
+      fullMs: median(timed.map(({ fullMs }) => fullMs)),
+      times: RATIOS.map((ratio) =>
+        timeOf(
+          ratio,
+          timed.filter((each) => each.ratio === ratio),
+        ),
+      ),
+      reuseKl: mean(rows.map(({ reuseKl }) => reuseKl)),
+      rows: rowsOf(rows),
     };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-/** Runs what measures once, so that no row's time holds the loading of a graph. */
-async function loadGraphs(session: BlendSession, prompt: Prompt): Promise<void> {
-  const selectors = { hybrid: SELECTORS.hybrid(), hkvd: SELECTORS.hkvd() };
-  await measurePrompt(session, prompt, { selectors, ratios: [0.01], answerTokens: 1 });
+function timeOf(
+  ratio: number,
+  timed: readonly { readonly fullMs: number; readonly ms: BlendMs }[],
+): BlendTime {
+  const part = (name: keyof BlendMs) => median(timed.map(({ ms }) => ms[name]));
+  const speedUp = median(
+    timed.map(({ fullMs, ms }) => fullMs / (ms.place + ms.rotate + ms.select + ms.recompute)),
+  );
+  const [place, rotate, select, recompute] = [
+    part('place'),
+    part('rotate'),
+    part('select'),
+    part('recompute'),
+  ];
+  return { ratio, speedUp, place, rotate, select, recompute };
 }
 
 function rowsOf(all: readonly MeasureRow[]): BlendRow[] {
@@ -122,8 +142,6 @@ function rowsOf(all: readonly MeasureRow[]): BlendRow[] {
         interval: bootstrap(rows, recoveredShare),
         kl: mean(rows.map(({ kl }) => kl)),
         sameBest: mean(rows.map(({ sameBest }) => sameBest)),
-        selectMs: median(rows.map(({ selectMs }) => selectMs)),
-        recomputeMs: median(rows.map(({ recomputeMs }) => recomputeMs)),
       };
     }),
   );
@@ -133,16 +151,10 @@ const percent = (value: number): string => (100 * value).toFixed(0);
 
 /** The rows as Markdown. */
 export function blendTable({ rows }: BlendMeasures): string {
-  const lines = rows.map(({ selector, ratio, recovered, interval, selectMs, recomputeMs }) =>
-    [
-      selector,
-      String(ratio),
-      `${percent(recovered)} % (${interval.map(percent).join('–')})`,
-      `${selectMs.toFixed(0)} ms`,
-      `${recomputeMs.toFixed(0)} ms`,
-    ].join(' | '),
+  const lines = rows.map(({ selector, ratio, recovered, interval }) =>
+    [selector, String(ratio), `${percent(recovered)} % (${interval.map(percent).join('–')})`].join(' | '),
   );
-  const head = ['selector | ratio | recovered (5–95 %) | select | recompute', '--- | --- | --- | --- | ---'];
+  const head = ['selector | ratio | recovered (5–95 %)', '--- | --- | ---'];
   return [...head, ...lines].map((line) => `| ${line} |`).join('\n');
 }
 

@@ -2,6 +2,7 @@
  * A model on which prompts are blended step by step, without the engine's worker: what calibration and the benchmark measure, and what
  * the engine's tests hold against full prefill. Runs are as long as their prompt, and some rows for an answer.
  */
+import assert from 'node:assert/strict';
 import {
   type CachedSegment,
   layoutSegments,
@@ -164,17 +165,41 @@ export class BlendSession {
     run: DeviceRun,
     tokens: Int32Array,
     layout: SegmentLayout,
-    { of, relative, layer }: Extract<Measurement, { kind: 'deviation' }>,
+    { of, relative, layer, positions }: Extract<Measurement, { kind: 'deviation' }>,
   ): Promise<Float32Array> {
-    if (layer !== 1) throw new Error(`no graph compares layer ${layer}`);
-    const end = layout.reused.at(-1)!.end;
     const byPosition = new Float32Array(tokens.length);
+    if (layer > 1) {
+      const section = 2 * layer + (of === 'K' ? 0 : 1);
+      const fresh = this.createRun(tokens.length);
+      fresh.copyFrom(run, tokens.length);
+      await this.recompute(fresh, { tokens, segments: [] }, layout, positions);
+      for (const position of positions) {
+        byPosition[position] = distance(
+          this.#row(fresh, section, position),
+          this.#row(run, section, position),
+          relative,
+        );
+      }
+      return byPosition;
+    }
+    const end = layout.reused.at(-1)!.end;
     for (let start = layout.prefixTokens; start < end; start += this.#tileRows) {
       const tile = tokens.subarray(start, Math.min(end, start + this.#tileRows));
       const { k, v, freshK, freshV } = await this.blender.probe(run, start, tile);
-      const [distance, norm] = of === 'K' ? [k, freshK] : [v, freshV];
-      byPosition.set(relative ? distance.map((value, i) => value / norm[i]!) : distance, start);
+      const [deviation, norm] = of === 'K' ? [k, freshK] : [v, freshV];
+      byPosition.set(relative ? deviation.map((value, i) => value / norm[i]!) : deviation, start);
     }
     return byPosition;
   }
+
+  #row(run: DeviceRun, section: number, position: number): Float32Array {
+    assert.equal(this.layout.dtype, 'float32', 'deeper layers are compared in float32 only');
+    return new Float32Array(run.rows(section, position, position + 1).slice().buffer);
+  }
+}
+
+/** L2 norm of the difference, or its share of the norm of the fresh row. */
+function distance(fresh: Float32Array, cached: Float32Array, isRelative: boolean): number {
+  const difference = Math.hypot(...fresh.map((value, i) => value - cached[i]!));
+  return isRelative ? difference / Math.hypot(...fresh) : difference;
 }

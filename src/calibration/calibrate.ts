@@ -48,12 +48,8 @@ export async function calibrate(options: CalibrationOptions): Promise<BlendProfi
   const lengths: number[] = [];
   for (const [i, corpusPrompt] of prompts.entries()) {
     const prompt = await storedPrompt(session, { tokenizer, template }, corpusPrompt);
-    const measured = await measurePrompt(session, prompt, {
-      selectors,
-      ratios: RATIOS,
-      answerTokens: ANSWER_TOKENS,
-    });
-    rows.push(...measured.rows);
+    const wanted = { selectors, ratios: RATIOS, answerTokens: ANSWER_TOKENS };
+    rows.push(...(await measurePrompt(session, prompt, wanted)));
     lengths.push(prompt.tokens.length);
     onPrompt(i + 1);
   }

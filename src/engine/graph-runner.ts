@@ -58,11 +58,12 @@ export class GraphRunner {
   /**
    * Computes rows `[start, start + tokens.length)` of a run whose rows `[0, start)` are there.
    *
-   * @returns logits of the last row, `[vocab]`.
+   * @param logitRows how many, the last ones, have their logits computed
+   * @returns logits of these rows, `[logitRows, vocab]`.
    */
-  prefill(run: DeviceRun, start: number, tokens: Int32Array): Promise<Float32Array> {
+  prefill(run: DeviceRun, start: number, tokens: Int32Array, logitRows = 1): Promise<Float32Array> {
     const rows = evenRows(tokens, consecutive(start, tokens.length));
-    return this.#tile(run, { start, kept: tokens.length, ...rows });
+    return this.#tile(run, { start, kept: tokens.length, logitRows, ...rows });
   }
 
   /**
@@ -81,7 +82,8 @@ export class GraphRunner {
     const start = rows.keys.length - kept;
     const { tokens, positions } = evenRows(rows.tokens, rows.positions);
     const keys = Int32Array.from([...rows.keys, ...positions.subarray(kept)]);
-    return this.#tile(run, { start, kept, tokens, positions, mask: positionMask(positions, keys) });
+    const mask = positionMask(positions, keys);
+    return this.#tile(run, { start, kept, logitRows: 1, tokens, positions, mask });
   }
 
   /** Computes row `position` of a run whose earlier rows (at least one) are there; returns its logits, `[vocab]`. */
@@ -97,17 +99,19 @@ export class GraphRunner {
     tile: {
       readonly start: number;
       readonly kept: number;
+      readonly logitRows: number;
       readonly tokens: Int32Array;
       readonly positions: Int32Array;
       readonly mask?: Float32Array;
     },
   ): Promise<Float32Array> {
-    const { start, kept, tokens, positions, mask } = tile;
-    assert(kept > 0, 'a tile is not empty');
+    const { start, kept, logitRows, tokens, positions, mask } = tile;
+    assert(logitRows > 0 && logitRows <= kept, 'a tile is not empty');
     const total = start + tokens.length;
+    const wanted = BigInt64Array.from(consecutive(kept - logitRows, logitRows), BigInt);
     const feeds: Feeds = {
       ...this.#feeds(run, start, tokens, positions),
-      [NAMES.logitRow]: new Tensor('int64', BigInt64Array.of(BigInt(kept - 1)), [1]),
+      [NAMES.logitRows]: new Tensor('int64', wanted, [logitRows]),
       [NAMES.lastPosition]: new Tensor('int32', Int32Array.of(total - 1), [1]),
       [NAMES.totalTokens]: new Tensor('int32', Int32Array.of(total), [1]),
       [NAMES.isScattered]: new Tensor('bool', [mask !== undefined], []),

@@ -16,7 +16,7 @@ export function prefillGraph(options: TrunkOptions): Uint8Array {
   const trunk = new Trunk(g, options);
   const width = options.spec.heads * options.spec.headDim;
   trunk.inputs('R');
-  g.input(NAMES.logitRow, 'int64', [1]);
+  g.input(NAMES.logitRows, 'int64', ['N']);
   lengthInputs(g);
   g.input(NAMES.isScattered, 'bool', []);
   g.input(NAMES.mask, 'float32', [1, 1, 'M', 'T']);
@@ -33,7 +33,7 @@ export function prefillGraph(options: TrunkOptions): Uint8Array {
       );
       return g.op('Reshape', [attended, g.int64(-1, width)]);
     },
-    (h) => g.op('Gather', [h, NAMES.logitRow], { axis: 0 }),
+    (h) => g.op('Gather', [h, NAMES.logitRows], { axis: 0 }),
   );
   return g.toBytes('prefill');
 }

@@ -28,8 +28,8 @@ export const NAMES = {
    */
   isScattered: 'is_scattered',
   mask: 'mask',
-  /** Prefill only. The row whose logits are wanted, int64 `[1]`. */
-  logitRow: 'logit_row',
+  /** Prefill only. The rows whose logits are wanted, int64 `[N]`. */
+  logitRows: 'logit_rows',
   /** Total length − 1 and total length, int32 `[1]`. */
   lastPosition: 'last_position',
   totalTokens: 'total_tokens',
@@ -221,12 +221,12 @@ export class Trunk {
   }
 
   /**
-   * All layers and the head. `lastRow` picks the one row of the stream whose logits are wanted.
+   * All layers and the head. `wantedRows` picks the rows of the stream whose logits are wanted.
    */
-  build(attend: Attend, lastRow: (h: string) => string): void {
-    const normed = this.norm(lastRow(this.layers(attend)), 'output_norm.weight');
+  build(attend: Attend, wantedRows: (h: string) => string): void {
+    const normed = this.norm(wantedRows(this.layers(attend)), 'output_norm.weight');
     this.#head(normed);
-    this.g.output(NAMES.logits, 'float32', [1, this.spec.vocab]);
+    this.g.output(NAMES.logits, 'float32', ['N', this.spec.vocab]);
     this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
     this.g.output(NAMES.fresh, this.kvType, ['2LR', this.spec.kvHeads, this.spec.headDim]);
   }
