@@ -9,7 +9,7 @@ import { RadixkvError } from '../errors.js';
 import { ARCHITECTURES } from './spec.js';
 
 /** Raised whenever files, graphs or the meaning of KV rows change; older imports are made anew. */
-export const MANIFEST_VERSION = 2;
+export const MANIFEST_VERSION = 3;
 
 const COUNT = z.int().positive();
 const SCALING = z.discriminatedUnion('type', [
