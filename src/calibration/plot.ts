@@ -88,7 +88,7 @@ function ratioTick(x: number, ratio: number): string {
 
 function boundLine(y: number): string {
   const line = `<line class="axis" stroke-dasharray="3 3" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${at(y)}" y2="${at(y)}"/>`;
-  return line + text(WIDTH - RIGHT, y - 5, 'end', '--blend-kl-max');
+  return line + text(LEFT + 6, y - 5, 'start', '--blend-kl-max');
 }
 
 function text(x: number, y: number, anchor: 'start' | 'middle' | 'end', content: string): string {

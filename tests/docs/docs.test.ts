@@ -10,10 +10,13 @@ import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
+import { BUILT_IN_PROFILES } from '../../src/calibration/built-in-profiles.js';
 import { RATIOS } from '../../src/calibration/calibrate.js';
+import { profilePlot } from '../../src/calibration/plot.js';
+import { profileLines } from '../../src/cli/calibrate.js';
 import { createProgram } from '../../src/cli/program.js';
 import { createTerminal } from '../../src/cli/terminal.js';
-import { type OptionRow, SERVE_OPTION_ROWS } from '../../src/config/options.js';
+import { type OptionRow, parseServeOptions, SERVE_OPTION_ROWS } from '../../src/config/options.js';
 import type { DocumentReading } from '../../src/documents/document.js';
 import { DEFAULT_LIBRARY_LIMITS } from '../../src/documents/library.js';
 import { systemClock } from '../../src/model/clock.js';
@@ -167,6 +170,14 @@ test('docs/blending.md has every selector, mode, measured ratio and option of ca
       long,
     );
   }
+});
+
+test('docs/blending.md shows the profile that comes along, and what follows from it', () => {
+  const [profile] = BUILT_IN_PROFILES;
+  const klMax = parseServeOptions({}).blendKlMax;
+  const text = read('docs/blending.md');
+  assert(text.includes(profileLines(profile!, klMax).join('\n')));
+  assert.equal(read('docs/blend-profile.svg'), profilePlot(profile!, klMax));
 });
 
 test('what the documents name or link is there', () => {
