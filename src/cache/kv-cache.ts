@@ -18,7 +18,7 @@ import type { KvLayout } from '#storage';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
-import { type Accepts, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
+import { type Accepts, commonPrefix, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
 import {
   type FoundChunk,
   type PrefixCache,
@@ -260,14 +260,15 @@ export class KvCache {
   }
 
   /**
-   * Begins a scratch run anew with as much of `tokens` (whole chunks) as host memory has.
+   * Begins a scratch run anew with as much of `tokens` (whole chunks) as it has itself, or host memory.
    *
    * @returns where the rows came from; the rest is to be prefilled from row `run.length` on, and then kept by `store`.
    * @throws RadixkvError `engine_failed`.
    */
   async refill(run: Run, tokens: Int32Array, prefetch: Prefetch | undefined): Promise<RowsByTier> {
+    const kept = commonPrefix(run.tokens.subarray(0, run.settled), tokens);
     run.tokens.set(tokens);
-    Object.assign(run, { length: 0, settled: 0, exact: 0 });
+    Object.assign(run, { length: kept, settled: kept, exact: Math.min(kept, run.exact) });
     const lease = this.#acquire(run.namespace, tokens, 'lossy');
     try {
       const { cached, blended } = await this.#fill(run, lease, prefetch);

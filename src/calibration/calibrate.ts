@@ -8,6 +8,7 @@ import { RadixkvError } from '../errors.js';
 import { encodeDocuments } from '../text/chat-prompt.js';
 import { type ChatTemplate, createChatTemplate, requireChatTemplate } from '../text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from '../text/document-template.js';
+import { segmentContext } from '../text/segment-context.js';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.js';
 import { BlendSession, type Prompt, type StoredSegment } from './blend-session.js';
 import { bootstrap } from './bootstrap.js';
@@ -89,22 +90,23 @@ async function storedPrompt(
   { passages, question }: CorpusPrompt,
 ): Promise<Prompt> {
   const documents = passages.map((passage) => ({ title: passage.title, text: passage.text }));
+  const parts = { ...text, documentTemplate: new DocumentTemplate(DEFAULT_DOCUMENT_TEMPLATE) };
   const { tokens, segments, located } = encodeDocuments(
-    { ...text, documentTemplate: new DocumentTemplate(DEFAULT_DOCUMENT_TEMPLATE) },
+    parts,
     [{ role: 'user', content: `${INSTRUCTION}\n\nQuestion: ${question}` }],
     documents,
     { addGenerationPrompt: true },
   );
   requireFit(tokens.length, session.manifest.spec.contextTokens);
   if (located.length === 0) throw refuse('no passage is long enough to be reused');
-  const { addBos, bos } = text.tokenizer;
-  const begin = addBos ? [bos!] : [];
+  const { contextTokens } = session.manifest.spec;
+  const context = segmentContext(parts, { chunkTokens: session.layout.chunkTokens, contextTokens });
   const stored: StoredSegment[] = [];
   for (const { index, start, end, offset } of located) {
-    const own = Int32Array.from([...begin, ...segments[index]!]);
+    const own = Int32Array.from([...context, ...segments[index]!]);
     const alone = session.createRun(own.length);
     await session.prefill(alone, own);
-    const storedStart = begin.length + offset;
+    const storedStart = context.length + offset;
     const run = session.createRun(end - start);
     run.gather(alone, consecutive(storedStart, end - start));
     stored.push({ start, end, storedStart, run });

@@ -9,6 +9,7 @@ import { encodeDocuments, segmentTokens } from '../text/chat-prompt.js';
 import type { ChatTemplate } from '../text/chat-template.js';
 import type { DocumentTemplate } from '../text/document-template.js';
 import { SEGMENT_TOKENS_MIN } from '../text/locate.js';
+import { segmentContext } from '../text/segment-context.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import type { BlendPolicy } from './blend-policy.js';
 import type { PlacedSegment } from './blending.js';
@@ -30,15 +31,16 @@ export interface PassageBookParts {
   readonly contextTokens: number;
 }
 
+const NO_CONTEXT = new Int32Array();
+
 export class PassageBook implements PassageService {
   readonly #parts: PassageBookParts;
-  /** What a segment begins with: the token that begins the model's sequences, if there is one. */
-  readonly #prefix: Int32Array;
+  /** What stands before a segment when it is computed. */
+  readonly #context: Int32Array;
 
   constructor(parts: PassageBookParts) {
     this.#parts = parts;
-    const { addBos, bos } = parts.tokenizer;
-    this.#prefix = addBos ? Int32Array.of(bos!) : new Int32Array();
+    this.#context = segmentContext(parts, parts);
   }
 
   /**
@@ -82,7 +84,7 @@ export class PassageBook implements PassageService {
       namespace: kept,
     } = this.#segment(namespace, segmentTokens(this.#parts, passage));
     const cached = this.#parts.cache.peekTiers(kept, tokens.subarray(0, rows));
-    // The rows of the prefix, the first ones, are no tokens of the passage.
+    // The rows of the context, the first ones, are no tokens of the passage.
     const host = Math.max(0, cached.host - head);
     return {
       tokens: rows - head,
@@ -104,7 +106,9 @@ export class PassageBook implements PassageService {
   }
 
   #segment(namespace: string, own: Int32Array): Segment {
-    return segmentOf(namespace, own, { prefix: this.#prefix, chunkTokens: this.#parts.chunkTokens });
+    const { chunkTokens, contextTokens } = this.#parts;
+    const hasRoom = this.#context.length + own.length <= contextTokens;
+    return segmentOf(namespace, own, { context: hasRoom ? this.#context : NO_CONTEXT, chunkTokens });
   }
 }
 

@@ -83,11 +83,7 @@ export class PassageTask {
   async *#fill({ cache, engine, tileTokens }: StepParts, scratch: Run): AsyncGenerator<void, void, void> {
     const { ttlMs, pinned: isPinned } = this.#job;
     const { namespace, tokens, rows, head } = this.#segment;
-    let computed = 0;
-    const onComputed = (count: number) => {
-      computed += count;
-      this.#job.onProgress(computed);
-    };
+    const onComputed = (rowsThere: number) => this.#job.onProgress(Math.max(0, rowsThere - head));
     yield* fillSegment({ cache, engine }, scratch, this.#segment, { tileTokens, onComputed });
     cache.keep(namespace, tokens, { ttlMs, isPinned });
     this.#job.onProgress(rows - head);

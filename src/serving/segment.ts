@@ -1,8 +1,8 @@
 /**
  * A passage as the cache keeps it: a sequence of its own, and how its rows are made.
  *
- * It begins with the tokens that every sequence of the model begins with (attention sinks), whose rows are dropped when
- * it is placed in a prompt, and ends with padding, so that whole chunks hold it.
+ * It begins with a context (text/segment-context.ts), whose rows are dropped when it is placed in a prompt, and ends
+ * with padding, so that whole chunks hold it.
  */
 import type { Run } from '../cache/device-runs.js';
 import { type KvCache, type Prefetch, padded } from '../cache/kv-cache.js';
@@ -12,7 +12,7 @@ import type { Tier } from './completion.js';
 
 export interface Segment {
   readonly namespace: string;
-  /** Begin of a sequence, own tokens, padding. */
+  /** Context, own tokens, padding. */
   readonly tokens: Int32Array;
   /** The rows that are computed: all but padding. */
   readonly rows: number;
@@ -20,16 +20,15 @@ export interface Segment {
   readonly head: number;
 }
 
-/** @param options.prefix what every segment of the model begins with */
 export function segmentOf(
   namespace: string,
   own: Int32Array,
-  options: { readonly prefix: Int32Array; readonly chunkTokens: number },
+  options: { readonly context: Int32Array; readonly chunkTokens: number },
 ): Segment {
-  const { prefix, chunkTokens } = options;
-  const rows = prefix.length + own.length;
-  const tokens = padded(Int32Array.from([...prefix, ...own]), chunkTokens);
-  return { namespace: segmentNamespace(namespace), tokens, rows, head: prefix.length };
+  const { context, chunkTokens } = options;
+  const rows = context.length + own.length;
+  const tokens = padded(Int32Array.from([...context, ...own]), chunkTokens);
+  return { namespace: segmentNamespace(namespace), tokens, rows, head: context.length };
 }
 
 /** Where the rows of a segment came from: those before `computedFrom` from a tier. */
@@ -52,6 +51,7 @@ export async function* fillSegment(
     readonly prefetch?: Prefetch | undefined;
     /** Rows of the next tile. */
     readonly tileTokens: () => number;
+    /** How many rows are there, and what the last tile took. */
     readonly onComputed: (rows: number, ms: number) => void;
   },
 ): AsyncGenerator<void, SegmentSource, void> {
@@ -62,8 +62,8 @@ export async function* fillSegment(
     const tile = tokens.slice(start, Math.min(rows, start + options.tileTokens()));
     const { ms } = await engine.call({ op: 'prefill', run: scratch.id, start, tokens: tile, samplers: [] });
     cache.prefilled(tile.length, ms);
-    options.onComputed(tile.length, ms);
     start += tile.length;
+    options.onComputed(start, ms);
     yield;
   }
   if (computedFrom < rows) await cache.store(scratch, tokens);

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import { SELECTORS, type SelectorName } from '#blend';
-import { segmentNamespace } from '../../src/cache/segment-namespace.js';
 import { PROFILE_VERSION, writeProfile } from '../../src/calibration/profile.js';
 import { type ErrorCode, RadixkvError } from '../../src/errors.js';
 import { importModel } from '../../src/model/importer.js';
@@ -29,6 +28,8 @@ import {
 import { assertRefused } from '../support/refused.js';
 
 const CHUNK_TOKENS = 16;
+/** Of what stands before a passage: an eighth of the tiny model's context. */
+const CONTEXT_CHUNKS = 16;
 const MIB = 2 ** 20;
 
 const A = {
@@ -471,12 +472,12 @@ suite('passages outlive the process on disk', () => {
   });
 });
 
-test('the tail of a passage fills its last chunk, which no prompt can find', async (t) => {
+test('the tail of a passage fills its last chunk, what stands before it is shared, and no prompt finds either', async (t) => {
   const backend = await testBackend(t);
-  await askAbout(backend, { documents: [A], cache: BLEND });
+  await askAbout(backend, { documents: [A, C], cache: BLEND });
   const kept = backend.cache.reading().prefixes!.tiers.host!.classes;
-  assert.equal(kept.segment!.chunks, Math.ceil(bytesOf(A) / CHUNK_TOKENS));
-  const own = new TextEncoder().encode(`${A.title}\n${A.text}\n\n`);
-  assert.equal(backend.cache.peek(segmentNamespace(''), Int32Array.from([...own, 1])), own.length);
-  assert.equal(backend.cache.peek('', Int32Array.from([...own, 1])), 0);
+  const own = Math.ceil(bytesOf(A) / CHUNK_TOKENS) + Math.ceil(bytesOf(C) / CHUNK_TOKENS);
+  assert.equal(kept.segment!.chunks, CONTEXT_CHUNKS + own);
+  const words = new TextEncoder().encode(`${A.title}\n${A.text}\n\n`);
+  assert.equal(backend.cache.peek('', Int32Array.from([...words, 1])), 0);
 });

@@ -20,6 +20,8 @@ const BOAT: Passage = {
 };
 const KEPT = { ttlMs: undefined, isPinned: false };
 const CHUNK_TOKENS = 16;
+/** Of what stands before a passage. */
+const CONTEXT_CHUNKS = 16;
 
 interface Shelf extends TestBackend {
   readonly library: DocumentLibrary;
@@ -92,19 +94,21 @@ test('a deleted document leaves the cache, and not the one with the same text', 
   const segments = () => cache.reading().prefixes!.tiers.host!.classes.segment!.chunks;
   const chunksOf = (id: string) => Math.ceil(library.read('', id)!.tokens / CHUNK_TOKENS);
   const all = segments();
-  assert.equal(all, chunksOf('lamp') + chunksOf('boat'));
+  assert.equal(all, CONTEXT_CHUNKS + chunksOf('lamp') + chunksOf('boat'));
   library.remove('', 'lamp');
   assert.equal(segments(), all);
   library.remove('', 'twin');
-  assert.equal(segments(), chunksOf('boat'));
+  assert.equal(segments(), CONTEXT_CHUNKS + chunksOf('boat'));
+  library.remove('', 'boat');
+  assert.equal(segments(), 0);
 });
 
 test('a pinned document stays when others crowd it out, until it is pinned no more', async (t) => {
-  const backend = await shelf(t, { hostBytes: 32 * CHUNK_TOKENS * 256, segmentShare: 1 });
+  const backend = await shelf(t, { hostBytes: 64 * CHUNK_TOKENS * 256, segmentShare: 1 });
   const { library } = backend;
   await put(backend, 'lamp', LAMP, { ...KEPT, isPinned: true });
   const crowd = async (round: number) => {
-    for (let i = 0; i < 8; i++)
+    for (let i = 0; i < 12; i++)
       await put(backend, `${round}/${i}`, { ...BOAT, text: `${round} ${i} ${BOAT.text}` });
   };
   await crowd(1);
@@ -136,7 +140,7 @@ test('a document that is deleted while it is computed leaves nothing', async (t)
 });
 
 test('documents are computed while requests are, and are computed again after the engine died', async (t) => {
-  const backend = await shelf(t, { tileTokens: 16 });
+  const backend = await shelf(t, { tileTokens: 512 });
   const { tap, library, scheduler } = backend;
   library.put('', 'lamp', { passage: LAMP, ...KEPT });
   const answers = Promise.all(
