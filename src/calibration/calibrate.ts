@@ -1,6 +1,7 @@
 /**
  * Measures what blending does to a model's answers, on prompts as they are served: the chat template around them, the
- * documents written as by default, each of them prefilled alone, the prompt exact up to the first one.
+ * documents written as by default, each of them prefilled behind the context of all, the prompt exact up to the first
+ * one.
  */
 import { SELECTORS, type SelectorName, unmovable } from '#blend';
 import { consecutive } from '../engine/feeds.js';
@@ -101,11 +102,14 @@ async function storedPrompt(
   if (located.length === 0) throw refuse('no passage is long enough to be reused');
   const { contextTokens } = session.manifest.spec;
   const context = segmentContext(parts, { chunkTokens: session.layout.chunkTokens, contextTokens });
+  const before = session.createRun(context.length);
+  if (context.length > 0) await session.prefill(before, context);
   const stored: StoredSegment[] = [];
   for (const { index, start, end, offset } of located) {
     const own = Int32Array.from([...context, ...segments[index]!]);
     const alone = session.createRun(own.length);
-    await session.prefill(alone, own);
+    alone.copyFrom(before, context.length);
+    await session.prefill(alone, own, context.length);
     const storedStart = context.length + offset;
     const run = session.createRun(end - start);
     run.gather(alone, consecutive(storedStart, end - start));
