@@ -8,7 +8,8 @@ import { parseServeOptions, WEIGHTS_OPTIONS, type WeightsOption } from '../src/c
 import { systemClock } from '../src/model/clock.js';
 import { DEFAULT_MODEL, fetchPinnedModel } from '../src/model/source/default-model.js';
 import { hubFromEnvironment } from '../src/model/source/hub.js';
-import { blendBench, blendTable } from './blend.bench.js';
+import { blendTables } from './blend/tables.js';
+import { blendBench } from './blend.bench.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
 import { diskBench, diskTable } from './disk.bench.js';
 import { type BenchCase, runCases } from './harness.js';
@@ -86,21 +87,18 @@ async function compare(
   }
 }
 
-async function blend({ gguf, threads, data, questions }: Options): Promise<Measured> {
+async function blend({ gguf, threads, data, questions, quick }: Options): Promise<Measured> {
   if (data === undefined)
     throw new Error('blend needs --data: a file of MuSiQue questions with their passages');
   const measures = await blendBench({
     gguf: gguf ?? (await defaultGguf()),
     threads,
     file: data,
-    questions,
-    answerTokens: 24,
+    questions: quick ? 2 : questions,
     onNotice,
   });
-  const { rows, ...rest } = measures;
-  console.log(rest);
-  console.log(blendTable(measures));
-  return { rows: [], measures: { ...rest, rows } };
+  console.log(blendTables(measures));
+  return { rows: [], measures: { ...measures } };
 }
 
 async function sustained({ gguf, threads, data, quick }: Options): Promise<Measured> {

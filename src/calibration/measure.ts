@@ -16,14 +16,18 @@ export interface MeasureOptions {
   readonly answerTokens: number;
 }
 
-/** One selector at one ratio on one prompt. */
-export interface MeasureRow {
-  readonly selector: string;
-  readonly ratio: number;
+/** Of a blend with full prefill, on one prompt. */
+export interface Comparison {
   /** Mean over the answer's tokens, nats, of full prefill's prediction from the blended one. */
   readonly kl: number;
   /** Share of the answer's tokens that both predict. */
   readonly sameBest: number;
+}
+
+/** One selector at one ratio on one prompt. */
+export interface MeasureRow extends Comparison {
+  readonly selector: string;
+  readonly ratio: number;
   /** `kl` of plain reuse on the same prompt. */
   readonly reuseKl: number;
 }
@@ -32,39 +36,35 @@ export interface MeasureRow {
 export async function measurePrompt(
   session: BlendSession,
   prompt: Prompt,
-  options: MeasureOptions,
-): Promise<MeasureRow[]> {
-  const trial = await Trial.begin(session, prompt, options.answerTokens);
-  return measureTrial(trial, options);
-}
-
-/** As `measurePrompt`, of a prompt that is prefilled already. */
-export async function measureTrial(
-  trial: Trial,
   { selectors, ratios, answerTokens }: MeasureOptions,
 ): Promise<MeasureRow[]> {
+  const trial = await Trial.begin(session, prompt, answerTokens);
+  const compare = await compareWith(trial, answerTokens);
+  const { kl: reuseKl } = await compare(await trial.reuse());
+  const rows: MeasureRow[] = [];
+  for (const [name, selector] of Object.entries(selectors)) {
+    for (const ratio of ratios) {
+      const comparison = await compare(await trial.blend(selector, ratio));
+      rows.push({ selector: name, ratio, reuseKl, ...comparison });
+    }
+  }
+  return rows;
+}
+
+/** What compares prompts of the trial's tokens, however they were made, with its full prefill. */
+export async function compareWith(
+  trial: Trial,
+  answerTokens: number,
+): Promise<(blended: Prefilled) => Promise<Comparison>> {
   const answer = await trial.greedy(trial.exact, answerTokens);
   const expected = (await trial.forced(trial.exact, answer)).map(logSoftmax);
-  const distance = async (blended: Prefilled) => {
+  return async (blended) => {
     const logits = await trial.forced(blended, answer);
     return {
       kl: mean(logits.map((row, i) => divergence(expected[i]!, logSoftmax(row)))),
       sameBest: mean(logits.map((row, i) => (likeliest(row) === answer[i] ? 1 : 0))),
     };
   };
-  const { kl: reuseKl } = await distance(await trial.reuse());
-  const rows: MeasureRow[] = [];
-  for (const [name, selector] of Object.entries(selectors)) {
-    for (const ratio of ratios) {
-      rows.push({
-        selector: name,
-        ratio,
-        reuseKl,
-        ...(await distance(await trial.blend(selector, ratio))),
-      });
-    }
-  }
-  return rows;
 }
 
 /** Share of plain reuse's divergence that blending removes: 1 − KL / KL of plain reuse, of means over `rows`. */

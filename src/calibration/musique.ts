@@ -29,7 +29,7 @@ export function passagePrompts(
   file: string,
   { questions, passages }: { readonly questions: number; readonly passages: number },
 ): PassagePrompt[] {
-  const all = QUESTIONS.parse(JSON.parse(readFileSync(file, 'utf8')));
+  const all = read(file);
   return all.slice(0, questions).map(({ ctxs, question, answers }, index) => {
     const taken: string[] = [];
     const grams = new Set<string>();
@@ -49,6 +49,23 @@ export function passagePrompts(
     }
     return { passages: taken, question, answers };
   });
+}
+
+/** The first `questions` of a file, each with its first `passages` passages as they come, which repeat each other. */
+export function rawPrompts(
+  file: string,
+  { questions, passages }: { readonly questions: number; readonly passages: number },
+): PassagePrompt[] {
+  return read(file)
+    .slice(0, questions)
+    .map(({ ctxs, question, answers }) => {
+      const texts = ctxs.slice(0, passages).map(({ title, text }) => `${title}\n${text}`);
+      return { passages: texts, question, answers };
+    });
+}
+
+function read(file: string): z.infer<typeof QUESTIONS> {
+  return QUESTIONS.parse(JSON.parse(readFileSync(file, 'utf8')));
 }
 
 function gramsOf(text: string): string[] {

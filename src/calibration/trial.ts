@@ -34,7 +34,6 @@ export class Trial {
   private constructor(parts: {
     readonly session: BlendSession;
     readonly prompt: Prompt;
-    readonly capacity: number;
     readonly reused: DeviceRun;
     readonly exact: Prefilled;
     readonly fullMs: number;
@@ -42,7 +41,7 @@ export class Trial {
     this.#session = parts.session;
     this.#prompt = parts.prompt;
     this.#layout = parts.session.layoutOf(parts.prompt);
-    this.#capacity = parts.capacity;
+    this.#capacity = parts.reused.capacityTokens;
     this.#reused = parts.reused;
     this.exact = parts.exact;
     this.fullMs = parts.fullMs;
@@ -53,17 +52,26 @@ export class Trial {
     const capacity = prompt.tokens.length + answerTokens;
     const run = session.createRun(capacity);
     const full = await timed(() => session.prefill(run, prompt.tokens));
-    const reused = session.createRun(capacity);
-    const layout = session.layoutOf(prompt);
-    session.place(reused, prompt, layout);
-    await session.blender.rotate(reused, layout.reused);
+    const exact = { run, logits: full.result };
     return new Trial({
       session,
       prompt,
-      capacity,
-      reused,
-      exact: { run, logits: full.result },
+      exact,
       fullMs: full.ms,
+      reused: await reuse(session, prompt, capacity),
+    });
+  }
+
+  /** Of the same tokens, whose segments were stored in another way. */
+  async with(prompt: Prompt): Promise<Trial> {
+    const { exact, fullMs } = this;
+    const session = this.#session;
+    return new Trial({
+      session,
+      prompt,
+      exact,
+      fullMs,
+      reused: await reuse(session, prompt, this.#capacity),
     });
   }
 
@@ -115,6 +123,15 @@ export class Trial {
     }
     return tokens;
   }
+}
+
+/** A run with the prompt's rows as they are stored, at their places, keys moved. */
+async function reuse(session: BlendSession, prompt: Prompt, capacity: number): Promise<DeviceRun> {
+  const run = session.createRun(capacity);
+  const layout = session.layoutOf(prompt);
+  session.place(run, prompt, layout);
+  await session.blender.rotate(run, layout.reused);
+  return run;
 }
 
 export function likeliest(logits: Float32Array): number {
