@@ -4,7 +4,6 @@
  */
 import type { BlendSession, Prompt, StoredSegment } from '../../src/calibration/blend-session.js';
 import type { PassagePrompt } from '../../src/calibration/musique.js';
-import { consecutive } from '../../src/engine/feeds.js';
 import type { Tokenizer } from '../../src/text/tokenizer.js';
 
 const PASSAGE_TOKENS = 250;
@@ -29,20 +28,13 @@ export async function storedPrompt(
   { first, others, asked }: ReturnType<typeof promptParts>,
   context: Int32Array,
 ): Promise<Prompt> {
-  const exact = session.createRun(first.length);
-  await session.prefill(exact, first);
-  const before = session.createRun(Math.max(1, context.length));
-  if (context.length > 0) await session.prefill(before, context);
-  const segments: StoredSegment[] = [{ start: 0, end: first.length, storedStart: 0, run: exact }];
+  const [exact] = await session.prefillBehind(new Int32Array(), [first]);
+  const runs = await session.prefillBehind(context, others);
+  const segments: StoredSegment[] = [{ start: 0, end: first.length, storedStart: 0, run: exact! }];
   let start = first.length;
-  for (const own of others) {
-    const behind = session.createRun(context.length + own.length);
-    behind.copyFrom(before, context.length);
-    await session.prefill(behind, Int32Array.from([...context, ...own]), context.length);
-    const run = session.createRun(own.length);
-    run.gather(behind, consecutive(context.length, own.length));
-    segments.push({ start, end: start + own.length, storedStart: context.length, run });
-    start += own.length;
+  for (const [i, { length }] of others.entries()) {
+    segments.push({ start, end: start + length, storedStart: context.length, run: runs[i]! });
+    start += length;
   }
   return { tokens: Int32Array.from([...first, ...others.flatMap((own) => [...own]), ...asked]), segments };
 }

@@ -78,6 +78,22 @@ export class BlendSession {
     return logits;
   }
 
+  /** Prefills each of `owns` behind `context`, which is computed once. @returns Their own rows, a run each. */
+  async prefillBehind(context: Int32Array, owns: readonly Int32Array[]): Promise<DeviceRun[]> {
+    const before = this.createRun(context.length);
+    if (context.length > 0) await this.prefill(before, context);
+    const runs: DeviceRun[] = [];
+    for (const own of owns) {
+      const whole = this.createRun(context.length + own.length);
+      whole.copyFrom(before, context.length);
+      await this.prefill(whole, Int32Array.from([...context, ...own]), context.length);
+      const run = this.createRun(own.length);
+      run.gather(whole, consecutive(context.length, own.length));
+      runs.push(run);
+    }
+    return runs;
+  }
+
   layoutOf({ tokens, segments, prefix }: Prompt): SegmentLayout {
     return layoutSegments({ promptTokens: tokens.length, prefixTokens: prefix?.tokens ?? 0, segments });
   }

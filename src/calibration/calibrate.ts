@@ -102,19 +102,15 @@ async function storedPrompt(
   if (located.length === 0) throw refuse('no passage is long enough to be reused');
   const { contextTokens } = session.manifest.spec;
   const context = segmentContext(parts, { chunkTokens: session.layout.chunkTokens, contextTokens });
-  const before = session.createRun(context.length);
-  if (context.length > 0) await session.prefill(before, context);
-  const stored: StoredSegment[] = [];
-  for (const { index, start, end, offset } of located) {
-    const own = Int32Array.from([...context, ...segments[index]!]);
-    const alone = session.createRun(own.length);
-    alone.copyFrom(before, context.length);
-    await session.prefill(alone, own, context.length);
-    const storedStart = context.length + offset;
+  const runs = await session.prefillBehind(
+    context,
+    located.map(({ index, offset, start, end }) => segments[index]!.subarray(0, offset + end - start)),
+  );
+  const stored = located.map(({ start, end, offset }, i): StoredSegment => {
     const run = session.createRun(end - start);
-    run.gather(alone, consecutive(storedStart, end - start));
-    stored.push({ start, end, storedStart, run });
-  }
+    run.gather(runs[i]!, consecutive(offset, end - start));
+    return { start, end, storedStart: context.length + offset, run };
+  });
   const prefixTokens = stored[0]!.start;
   if (prefixTokens === 0) return { tokens, segments: stored };
   const prefix = session.createRun(prefixTokens);

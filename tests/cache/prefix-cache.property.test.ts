@@ -40,6 +40,10 @@ const call = fc.oneof(
   { weight: 6, arbitrary: fc.record(of('commit')) },
   { weight: 2, arbitrary: fc.record(of('abort')) },
   { weight: 2, arbitrary: fc.record(of('flush')) },
+  { weight: 2, arbitrary: fc.record(of('forget')) },
+  { weight: 2, arbitrary: fc.record(of('pin')) },
+  { weight: 2, arbitrary: fc.record(of('unpin')) },
+  { weight: 2, arbitrary: fc.record(of('retain')) },
   { weight: 2, arbitrary: fc.record(of('hold')) },
   { weight: 2, arbitrary: fc.record(of('let go')) },
 );
@@ -49,6 +53,11 @@ interface Held {
   readonly namespace: string;
   readonly tokens: Int32Array;
   readonly lease: PrefixLease;
+}
+
+/** Without the chunk at the end that is not whole. */
+function whole(prefix: Int32Array): Int32Array {
+  return prefix.subarray(0, prefix.length - (prefix.length % layout.chunkTokens));
 }
 
 /** The bytes that a chunk of a prefix must have: they name its namespace and every token up to its end. */
@@ -109,6 +118,10 @@ class Harness {
       commit: () => this.#commit(),
       abort: () => this.#abort(),
       flush: () => (this.#letGo === undefined ? this.#store.flushed() : undefined),
+      forget: () => this.#forget(step.namespace, step.tokens),
+      pin: () => this.#pin(step.namespace, whole(step.tokens)),
+      unpin: () => this.cache.unpin(step.namespace, whole(step.tokens)),
+      retain: () => this.cache.retain(step.namespace, whole(step.tokens), { priority: step.pick % 101 }),
       hold: () => {
         this.#letGo ??= this.#below.hold();
       },
@@ -139,6 +152,26 @@ class Harness {
       assert(rest.startsWith(own), `${own} is read from ${rest}`);
       assert(this.#sealed.has(rest));
     }
+  }
+
+  /** The last chunk of a path that nothing follows is found no more, though someone may still read it. */
+  #forget(ns: string, prefix: Int32Array): void {
+    const before = this.cache.acquire(ns, prefix, 'whole chunks');
+    this.cache.release(before);
+    this.cache.forget(ns, prefix);
+    const after = this.cache.acquire(ns, prefix, 'whole chunks');
+    const gone = before.found.slice(after.found.length);
+    assert(gone.every(({ key }) => !this.#store.has(key)));
+    assert(after.found.every(({ key }, i) => key === before.found[i]!.key));
+    this.cache.release(after);
+  }
+
+  #pin(ns: string, prefix: Int32Array): void {
+    const outcome = this.cache.pin(ns, prefix, { ttlMs: 1000 });
+    if (outcome !== 'pinned') return;
+    const found = this.cache.acquire(ns, prefix, 'whole chunks');
+    assert.equal(found.tokens, prefix.length, 'only what is there is pinned');
+    this.cache.release(found);
   }
 
   #release(pick: number): void {
@@ -200,11 +233,11 @@ class Harness {
 
   #reserve(ns: string, prefix: Int32Array): void {
     if (this.#seal !== undefined) return;
-    const whole = prefix.subarray(0, prefix.length - (prefix.length % layout.chunkTokens));
-    const lease = this.cache.acquire(ns, whole, 'whole chunks');
-    const chunks = this.cache.reserve(ns, whole, lease);
+    const sealed = whole(prefix);
+    const lease = this.cache.acquire(ns, sealed, 'whole chunks');
+    const chunks = this.cache.reserve(ns, sealed, lease);
     for (const [i, { index }] of chunks.entries()) assert.equal(index, lease.found.length + i);
-    this.#seal = { namespace: ns, tokens: whole, lease, chunks };
+    this.#seal = { namespace: ns, tokens: sealed, lease, chunks };
   }
 
   #commit(): void {

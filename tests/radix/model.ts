@@ -99,6 +99,19 @@ export class RadixModel {
     );
   }
 
+  /** Chunks of the path that are on no other one, deepest first; none when a chunk follows the path. */
+  ownChunks(namespace: string, tokens: readonly number[]): number[] {
+    const path = this.#whole(namespace, tokens);
+    const isOwn = ({ prefix }: ModelChunk) =>
+      this.chunks.every(
+        (c) => c.namespace !== namespace || !startsWith(c.prefix, prefix) || path.includes(c),
+      );
+    return path
+      .filter(isOwn)
+      .map((c) => c.id)
+      .toReversed();
+  }
+
   remove(id: number): void {
     this.chunks = this.chunks.filter((c) => c.id !== id);
   }

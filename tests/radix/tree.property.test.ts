@@ -83,6 +83,7 @@ class Pair {
   }
 
   match(ns: string, tokens: number[]) {
+    assert.deepEqual(this.tree.ownChunks(ns, Int32Array.from(tokens)), this.model.ownChunks(ns, tokens));
     const expected = this.model.match(ns, tokens);
     const match = this.tree.match(ns, Int32Array.from(tokens));
     assert.deepEqual(match.chunks, expected.chunks);
