@@ -12,6 +12,8 @@ import { blendTables } from './blend/tables.js';
 import { blendBench } from './blend.bench.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
 import { diskBench, diskTable } from './disk.bench.js';
+import { sustainedBench, sustainedTable } from './documents/sustained.bench.js';
+import { documentsBench, documentsTable } from './documents/ttft.bench.js';
 import { type BenchCase, runCases } from './harness.js';
 import { liveness } from './liveness.js';
 import { createOurs } from './ours.js';
@@ -23,7 +25,6 @@ import { type BenchResult, machineFacts, readResult, resultPath, writeResult } f
 import { soak } from './soak.js';
 import { hitRate, judge, SHORT_SOAK_TOLERANCE, SOAK_TOLERANCE, verdictTable } from './soak-verdict.js';
 import { startUpBench, startUpLine } from './start-up.bench.js';
-import { sustainedBench, sustainedTable } from './sustained.bench.js';
 import { benchSection, markdownTable, replaceSection } from './table.js';
 import { traceBench } from './trace.bench.js';
 
@@ -101,6 +102,20 @@ async function blend({ gguf, threads, data, questions, quick }: Options): Promis
   return { rows: [], measures: { ...measures } };
 }
 
+async function documents({ gguf, threads, weights, data, quick }: Options): Promise<Measured> {
+  if (data === undefined) throw new Error('documents needs --data, as blend does');
+  const rows = await documentsBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    file: data,
+    questions: quick ? 2 : 15,
+    onNotice,
+  });
+  console.log(documentsTable(rows));
+  return { rows: [], measures: { weights, rows } };
+}
+
 async function sustained({ gguf, threads, data, quick }: Options): Promise<Measured> {
   if (data === undefined) throw new Error('sustained needs --data, as blend does');
   const measures = await sustainedBench({
@@ -154,6 +169,7 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
 async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'quality') return quality(options);
   if (what === 'blend') return blend(options);
+  if (what === 'documents') return documents(options);
   if (what === 'sustained') return sustained(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
@@ -190,6 +206,7 @@ const program = new Command('npm run bench --')
       'liveness',
       'quality',
       'blend',
+      'documents',
       'sustained',
       'disk',
       'soak',
@@ -205,7 +222,7 @@ const program = new Command('npm run bench --')
       .default(availableParallelism())
       .argParser(Number),
   )
-  .option('--data <file>', 'questions with passages (blend, sustained)')
+  .option('--data <file>', 'questions with passages (blend, documents, sustained)')
   .addOption(new Option('--questions <count>', 'how many of them (blend)').default(50).argParser(Number))
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--minutes <count>', 'how long (soak)', Number, 10)

@@ -9,24 +9,16 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { kvLayout } from '#storage';
-import { passagePrompts } from '../src/calibration/musique.js';
-import { parseServeOptions } from '../src/config/options.js';
-import { type Random, seededRandom } from '../src/engine/random.js';
-import { importModel } from '../src/model/importer.js';
-import { readManifest } from '../src/model/manifest.js';
-import { createBackend } from '../src/server.js';
-import {
-  type CacheMode,
-  type CompletionEvent,
-  type CompletionRequest,
-  DEFAULT_CACHE,
-  GREEDY,
-  type PromptDocument,
-  tokensOf,
-} from '../src/serving/completion.js';
-import type { Service } from '../src/serving/service.js';
-import { createTokenizer } from '../src/text/tokenizer.js';
-import { median } from './statistics.js';
+import { passagePrompts } from '../../src/calibration/musique.js';
+import { parseServeOptions } from '../../src/config/options.js';
+import { type Random, seededRandom } from '../../src/engine/random.js';
+import { importModel } from '../../src/model/importer.js';
+import { readManifest } from '../../src/model/manifest.js';
+import { createBackend } from '../../src/server.js';
+import { tokensOf } from '../../src/serving/completion.js';
+import { createTokenizer } from '../../src/text/tokenizer.js';
+import { median } from '../statistics.js';
+import { askDocuments, cutDocument } from './ask.js';
 
 const DOCUMENTS = 100;
 const DOCUMENT_TOKENS = 250;
@@ -104,10 +96,13 @@ export async function sustainedBench(options: SustainedOptions): Promise<Sustain
           documents: chosen,
           question: `${questions[question % questions.length]!} (${question})`,
         };
-        const { usage, timings } = await ask(backend.service, prompt, 'blend');
+        const { usage, timings } = await askDocuments(backend.service, prompt, {
+          mode: 'blend',
+          recomputeRatio: RATIO,
+        });
         await backend.scheduler.idle();
         const isCompared = question % COMPARE_EVERY === 0;
-        const full = isCompared ? await ask(backend.service, prompt, 'off') : undefined;
+        const full = isCompared ? await askDocuments(backend.service, prompt, { mode: 'off' }) : undefined;
         const { promptTokens } = usage;
         const reused = (tokensOf(usage.cachedTokens) + tokensOf(usage.blendedTokens)) / promptTokens;
         const [blendedMs, fullMs] = [timings.ttftMs, full?.timings.ttftMs];
@@ -135,43 +130,17 @@ async function load(file: string, modelDirectory: string) {
   const { chunkBytes } = kvLayout({ ...spec, chunkTokens, dtype });
   const texts = [...new Set(prompts.flatMap(({ passages }) => passages))].slice(0, DOCUMENTS);
   let bytes = 0;
-  const documents = texts.map((text): PromptDocument => {
-    const tokens = tokenizer.encodeText(text).subarray(0, DOCUMENT_TOKENS);
-    bytes += Math.ceil(tokens.length / chunkTokens) * chunkBytes;
-    return { id: undefined, title: undefined, text: textOf(tokens, (token) => tokenizer.tokenBytes(token)) };
+  const documents = texts.map((text) => {
+    const { document, tokens } = cutDocument(tokenizer, text, DOCUMENT_TOKENS);
+    bytes += Math.ceil(tokens / chunkTokens) * chunkBytes;
+    return document;
   });
   return { documents, questions: prompts.map(({ question }) => question), bytes };
-}
-
-function textOf(tokens: Int32Array, bytesOf: (token: number) => Uint8Array): string {
-  return Buffer.concat([...tokens].map(bytesOf)).toString();
 }
 
 function sample<Item>(items: readonly Item[], count: number, random: Random): Item[] {
   const left = [...items];
   return Array.from({ length: count }, () => left.splice(Math.floor(random() * left.length), 1)[0]!);
-}
-
-async function ask(
-  service: Service,
-  { documents, question }: { readonly documents: readonly PromptDocument[]; readonly question: string },
-  mode: CacheMode,
-): Promise<Extract<CompletionEvent, { type: 'end' }>> {
-  const content = `Answer the question from the passages, in a few words.\nQuestion: ${question}`;
-  const request: CompletionRequest = {
-    id: 'bench',
-    prompt: { kind: 'chat', messages: [{ role: 'user', content }], documents },
-    promptField: 'messages',
-    namespace: '',
-    n: 1,
-    maxTokens: 1,
-    stop: [],
-    cache: { ...DEFAULT_CACHE, mode, recomputeRatio: mode === 'blend' ? RATIO : undefined },
-    sampling: GREEDY,
-    signal: new AbortController().signal,
-  };
-  for await (const event of service.complete(request)) if (event.type === 'end') return event;
-  throw new Error('the answer has no end');
 }
 
 function summary(asked: readonly Asked[]): SustainedPart {
