@@ -12,7 +12,7 @@ import { SELECTORS, type SelectorName } from '#blend';
 import { BUILT_IN_PROFILES } from './built-in-profiles.js';
 
 /** Raised whenever a selector, or a graph that scores, probes or rotates, changes what is recomputed. */
-export const PROFILE_VERSION = 1;
+export const PROFILE_VERSION = 2;
 
 export const PROFILE_FILE = 'blend-profile.json';
 

@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { profilePlot } from '../../src/calibration/plot.js';
-import { type BlendProfile, PROFILE_FILE, readProfile } from '../../src/calibration/profile.js';
+import {
+  type BlendProfile,
+  PROFILE_FILE,
+  PROFILE_VERSION,
+  readProfile,
+} from '../../src/calibration/profile.js';
 import { PLOT_FILE, profileLines, runCalibrate } from '../../src/cli/calibrate.js';
 import { runImport } from '../../src/cli/models.js';
 import type { Terminal } from '../../src/cli/terminal.js';
@@ -89,7 +94,7 @@ test('what can not be measured is refused before anything is kept', async (t) =>
 });
 
 const MEASURED: BlendProfile = {
-  version: 1,
+  version: PROFILE_VERSION,
   fingerprint: 'f',
   data: 'a test',
   questions: 12,
