@@ -86,10 +86,8 @@ export class PassageBook implements PassageService {
     const cached = this.#parts.cache.peekTiers(kept, tokens.subarray(0, rows));
     // The rows of the context, the first ones, are no tokens of the passage.
     const host = Math.max(0, cached.host - head);
-    return {
-      tokens: rows - head,
-      cached: { ...cached, host, disk: cached.disk - Math.max(0, head - cached.host) },
-    };
+    const all = Math.max(0, cached.host + cached.disk - head);
+    return { tokens: rows - head, cached: { ...cached, host, disk: all - host } };
   }
 
   async prepare(job: PassageJob): Promise<void> {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { DocumentLibrary } from '../../src/documents/library.js';
 import type { BackendOptions } from '../../src/server.js';
-import { type CacheControl, DEFAULT_CACHE, tokensOf } from '../../src/serving/completion.js';
+import { type CacheControl, DEFAULT_CACHE, NO_TOKENS, tokensOf } from '../../src/serving/completion.js';
 import type { Passage } from '../../src/serving/passages.js';
 import { type Answer, ask, type TestBackend, testBackend } from '../support/backend.js';
 
@@ -62,6 +62,8 @@ const sources = ({ explanation }: Answer) => explanation!.documents.map(({ sourc
 test('a stored document is computed ahead of time, and a request that names it only recomputes', async (t) => {
   const backend = await shelf(t);
   const { tap, library } = backend;
+  const queued = library.put('', 'lamp', { passage: LAMP, ...KEPT });
+  assert.deepEqual(queued.cached, NO_TOKENS);
   const lamp = await put(backend, 'lamp', LAMP);
   assert.equal(lamp.status, 'ready');
   assert.deepEqual(lamp.cached, { device: 0, host: lamp.tokens, disk: 0 });
