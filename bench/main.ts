@@ -43,7 +43,7 @@ interface Options {
   readonly model: string;
   readonly text?: string;
   readonly data?: string;
-  readonly questions: number;
+  readonly questions?: number;
   readonly minutes: number;
   readonly trace?: string;
 }
@@ -95,34 +95,34 @@ async function blend({ gguf, threads, data, questions, quick }: Options): Promis
     gguf: gguf ?? (await defaultGguf()),
     threads,
     file: data,
-    questions: quick ? 2 : questions,
+    questions: questions ?? (quick ? 2 : 50),
     onNotice,
   });
   console.log(blendTables(measures));
   return { rows: [], measures: { ...measures } };
 }
 
-async function documents({ gguf, threads, weights, data, quick }: Options): Promise<Measured> {
+async function documents({ gguf, threads, weights, data, questions, quick }: Options): Promise<Measured> {
   if (data === undefined) throw new Error('documents needs --data, as blend does');
   const rows = await documentsBench({
     gguf: gguf ?? (await defaultGguf()),
     threads,
     weights,
     file: data,
-    questions: quick ? 2 : 15,
+    questions: questions ?? (quick ? 2 : 15),
     onNotice,
   });
   console.log(documentsTable(rows));
   return { rows: [], measures: { weights, rows } };
 }
 
-async function sustained({ gguf, threads, data, quick }: Options): Promise<Measured> {
+async function sustained({ gguf, threads, data, questions, quick }: Options): Promise<Measured> {
   if (data === undefined) throw new Error('sustained needs --data, as blend does');
   const measures = await sustainedBench({
     gguf: gguf ?? (await defaultGguf()),
     threads,
     file: data,
-    questions: quick ? 30 : 300,
+    questions: questions ?? (quick ? 30 : 300),
     onNotice,
   });
   console.log(sustainedTable(measures));
@@ -223,7 +223,7 @@ const program = new Command('npm run bench --')
       .argParser(Number),
   )
   .option('--data <file>', 'questions with passages (blend, documents, sustained)')
-  .addOption(new Option('--questions <count>', 'how many of them (blend)').default(50).argParser(Number))
+  .option('--questions <count>', 'how many of them (default: 50, 15, 300)', Number)
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--minutes <count>', 'how long (soak)', Number, 10)
   .option('--trace <file>', 'another trace than the default one (trace)')
