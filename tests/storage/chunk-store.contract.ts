@@ -199,6 +199,22 @@ export function chunkStoreContract(name: string, { create, createOpening }: Cont
       await store.close();
     });
 
+    test('a chunk is kept as it was said last, from then on, and by default again when nothing is said', async () => {
+      const { store, evicted, clock, read } = await storeWith(4, roots(0, 1));
+      clock.nowMs += 5000;
+      store.retain([key(0), key(1)], { ttlMs: 1000 });
+      clock.nowMs += 999;
+      assert.deepEqual(await read(0), bytesOf(0));
+      store.retain([key(1)], {});
+      clock.nowMs += 1;
+      assert.equal(await read(0), 'missing');
+      assert.deepEqual(evicted, [[0, 'expired']]);
+      clock.nowMs += 100_000;
+      assert.deepEqual(await read(1), bytesOf(1));
+      store.retain([key(3)], { ttlMs: 1 });
+      await store.close();
+    });
+
     test('a clock that jumps back gives no chunk more time than its TTL', async () => {
       const { store, clock, read } = await storeWith(4, []);
       await store.write(chunk(0), bytesOf(0), { ttlMs: 1000 });
@@ -295,6 +311,18 @@ export function chunkStoreContract(name: string, { create, createOpening }: Cont
         [1, 'capacity'],
       ]);
       assert.equal(await write(2), 'stored');
+      await store.close();
+    });
+
+    test('a priority may be given later, and is no use', async () => {
+      const { store, evicted, write } = await storeWith(3, roots(0, 1, 2));
+      store.retain([key(0)], { priority: 51 });
+      store.retain([key(2)], { priority: 49 });
+      for (const n of [3, 4]) assert.equal(await write(n), 'stored');
+      assert.deepEqual(evicted, [
+        [2, 'capacity'],
+        [1, 'capacity'],
+      ]);
       await store.close();
     });
 

@@ -97,6 +97,43 @@ suite('promotion', () => {
     assert.equal(store.reading().promoted, 1);
   });
 
+  test('a lossy copy stays known as lossy, in host memory and when it goes down again', async () => {
+    const { store, below, write } = tiers({ host: 1, disk: 4 }, { writePolicy: 'write-through-selective' });
+    const demote = async () => {
+      for (const _ of [1, 2]) store.touch([key(0)]);
+      await store.flushed();
+      assert(below.has(key(0)));
+    };
+    below.isLossy = true;
+    await write(0);
+    await demote();
+    assert.equal(store.exactOf(key(0)), true);
+    await write(1);
+    assert.equal(store.exactOf(key(0)), false);
+    below.isLossy = false;
+    assert.equal(await store.promote(key(0)), 'hit');
+    assert.equal(store.exactOf(key(0)), false);
+    below.remove(key(0), 'failed');
+    await demote();
+    assert.equal(below.exactOf(key(0)), false);
+  });
+
+  test('a promotion is no use beside that of the request it is made for', async () => {
+    const { store, write } = tiers({ host: 1, disk: 4 });
+    await write(0);
+    await store.flushed();
+    await write(1);
+    await store.flushed();
+    const uses: boolean[] = [];
+    const commit = store.host.commit.bind(store.host);
+    store.host.commit = (of, sum, options = {}) => {
+      uses.push(options.isUse ?? true);
+      return commit(of, sum, options);
+    };
+    await store.promote(key(0));
+    assert.deepEqual(uses, [false]);
+  });
+
   test('a chunk that many wait for is read once', async () => {
     const { store, below, write } = tiers({ host: 1, disk: 4 });
     await write(0);

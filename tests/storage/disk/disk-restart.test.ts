@@ -74,7 +74,8 @@ suite('after a restart', () => {
     const world = new DiskWorld();
     const disk = await world.opened();
     await store(disk, [first]);
-    await disk.store(second, bytesOf(second), { ttlMs: 5000, priority: 70 });
+    await store(disk, [second]);
+    disk.retain([second.key], { ttlMs: 5000, priority: 70 });
     assert.equal(disk.pin([first.key], { ttlMs: 9000 }), 'pinned');
     world.clock.nowMs += 1000;
     disk.touch([second.key, first.key]);
