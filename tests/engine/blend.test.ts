@@ -160,6 +160,20 @@ for (const name of MODELS) {
     });
   }
 
+  test(`${name}: recomputing all from a token on, over reused ones, equals prefill behind them`, async (t) => {
+    const session = await open(t, name);
+    const prompt = await promptOf(session);
+    const { run, layout } = await reused(session, prompt);
+    const from = 24;
+    const plain = session.createRun(PROMPT_TOKENS + 2);
+    plain.copyFrom(run, PROMPT_TOKENS);
+    const expected = await session.prefill(plain, prompt.tokens, from);
+    const chosen = reusedTokens(layout).positions.filter((position) => position >= from);
+    assert(chosen.length > 0 && chosen.length < reusedTokens(layout).positions.length);
+    assertClose(await session.recompute(run, prompt, layout, chosen), expected, 'logits');
+    assertSameRows(session, run, plain, 'rows');
+  });
+
   test(`${name}: the probe's deviations are those of a full prefill's second layer`, async (t) => {
     const session = await open(t, name);
     const prompt = await promptOf(session);
