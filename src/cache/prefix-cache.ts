@@ -1,10 +1,10 @@
 /**
  * The cached prefixes: the radix tree over the chunks whose bytes lie in the tiers below the device.
  *
- * Invariants: a chunk that the tree names is in some tier, or on a disk that opens again, unless it is `lost` (its last copy went while it could not
- * be taken out of the tree: leased, or with chunks below it); a lost chunk ends every match, is sealed anew by whoever
- * computes it again, and leaves the tree as soon as it can. A lease holds tree and store alike, so eviction never
- * touches what someone reads. Knows no device memory and no engine.
+ * Invariants: a chunk that the tree names is in some tier, or on a disk that opens again, unless it is `lost` (its last
+ * copy went while it could not be taken out of the tree: leased, or with chunks below it); a lost chunk ends every
+ * match, is sealed anew by whoever computes it again, and leaves the tree as soon as it can. A lease holds tree and
+ * store alike, so eviction never touches what someone reads. Knows no device memory and no engine.
  */
 import assert from 'node:assert/strict';
 import { type ChunkId, chunkId, type Lease, RadixTree } from '#radix';

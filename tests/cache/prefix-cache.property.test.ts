@@ -154,13 +154,16 @@ class Harness {
     }
   }
 
-  /** The last chunk of a path that nothing follows is found no more, though someone may still read it. */
+  /** The last chunk of a path that nothing ever followed is found no more, though someone may still read it. */
   #forget(ns: string, prefix: Int32Array): void {
     const before = this.cache.acquire(ns, prefix, 'whole chunks');
     this.cache.release(before);
     this.cache.forget(ns, prefix);
     const after = this.cache.acquire(ns, prefix, 'whole chunks');
     const gone = before.found.slice(after.found.length);
+    const reach = `${ns}${prefix.subarray(0, before.tokens).join('')}`;
+    const isFollowed = [...this.#sealed].some((own) => own.length > reach.length && own.startsWith(reach));
+    assert(before.tokens === 0 || isFollowed || gone.length > 0);
     assert(gone.every(({ key }) => !this.#store.has(key)));
     assert(after.found.every(({ key }, i) => key === before.found[i]!.key));
     this.cache.release(after);
