@@ -7,9 +7,9 @@
  * made are sealed into chunks; rows that decode made are `unsettled` until they are computed again, when the engine
  * has nothing else to do, and only then are generated tokens reused.
  *
- * A *segment* (a passage computed alone) is a sequence in a namespace of its own, padded to whole chunks, so that the
- * same tree and tiers hold it. It is read into a scratch run, from which its rows go to their place in a prompt's run
- * (serving/blending.ts). What is blended is kept on the device only, and found by `mayBlend` alone.
+ * A *segment* (a passage behind a context of its own) is a sequence in another namespace, padded to whole chunks, so
+ * that the same tree and tiers hold it. It is read into a scratch run, from which its rows go to their place in a
+ * prompt's run (serving/blending.ts). What is blended is kept on the device only, and found by who accepts `blended`.
  *
  * Invariant: at least one prompt token is always left to compute (K2). Calls that compute are made by one caller, one
  * after another (the scheduler). Knows no requests and no text.
@@ -64,6 +64,8 @@ export interface KeepOptions {
   /** Undefined: as long as there is room. */
   readonly ttlMs: number | undefined;
   readonly isPinned: boolean;
+  /** Whole chunks at the beginning that others have too: these are kept as they are. */
+  readonly sharedTokens: number;
 }
 
 const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0 };
@@ -286,14 +288,15 @@ export class KvCache {
 
   /**
    * Keeps whole chunks that are in the tiers for so long after each use, and pins them as far as the budget of pins
-   * goes.
+   * goes. What they stand behind stays with them, since no chunk goes before those after it.
    */
-  keep(namespace: string, tokens: Int32Array, { ttlMs, isPinned }: KeepOptions): void {
+  keep(namespace: string, tokens: Int32Array, { ttlMs, isPinned, sharedTokens }: KeepOptions): void {
     const prefixes = this.#prefixes;
     if (prefixes === undefined) return;
-    prefixes.retain(namespace, tokens, ttlMs === undefined ? {} : { ttlMs });
-    if (isPinned) prefixes.pin(namespace, tokens, { ttlMs: ttlMs ?? PIN_MS });
-    else prefixes.unpin(namespace, tokens);
+    const chunks = { namespace, tokens, from: sharedTokens };
+    prefixes.retain(chunks, ttlMs === undefined ? {} : { ttlMs });
+    if (isPinned) prefixes.pin(chunks, { ttlMs: ttlMs ?? PIN_MS });
+    else prefixes.unpin(chunks);
   }
 
   /** Lets go of whole chunks that no other sequence needs, in all tiers below the device. */

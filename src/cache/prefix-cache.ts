@@ -44,6 +44,13 @@ export interface ReadableChunk extends FoundChunk {
   readonly checksum: bigint;
 }
 
+/** The part of a prefix, whole chunks, from token `from` (default 0) on. */
+export interface Stretch {
+  readonly namespace: string;
+  readonly tokens: Int32Array;
+  readonly from?: number;
+}
+
 /** A slot to fill for the chunk `[index * chunkTokens, (index + 1) * chunkTokens)` of a prefix. */
 export interface ReservedChunk {
   readonly index: number;
@@ -160,9 +167,9 @@ export class PrefixCache {
   /**
    * Slots for the chunks of `tokens` (whole chunks only) after those in `lease`, the whole chunks of the same tokens
    * that are there. Fewer than wanted when the tier is full of leased chunks, and up to the next present chunk where
-   * a lost one stands between: with that sealed, the next lease reaches further. `retention` is for the new chunks only.
+   * a lost one stands between: with that sealed, the next lease reaches further.
    */
-  reserve(namespace: string, tokens: Int32Array, lease: PrefixLease, retention?: Retention): ReservedChunk[] {
+  reserve(namespace: string, tokens: Int32Array, lease: PrefixLease): ReservedChunk[] {
     const { chunkTokens } = this.#layout;
     const standing = this.#tree.match(namespace, tokens).chunks;
     const reserved: ReservedChunk[] = [];
@@ -172,9 +179,7 @@ export class PrefixCache {
       const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens: own });
       const standingId = standing[index];
       const isLost = standingId === undefined || this.#lost.has(standingId) || !this.#store.has(key);
-      const slot = isLost
-        ? this.#store.reserve({ key, parent, namespace, tokens: own }, retention)
-        : undefined;
+      const slot = isLost ? this.#store.reserve({ key, parent, namespace, tokens: own }) : undefined;
       if (slot === undefined) break;
       reserved.push({ index, id: standingId ?? chunkId(this.#nextId++), key, slot });
       parent = key;
@@ -212,21 +217,22 @@ export class PrefixCache {
     for (const chunk of chunks) this.#store.abort(chunk.key);
   }
 
-  /** Keeps the chunks of `tokens` that are there as `ChunkStore.retain` says; of those of several prefixes the last word counts. */
-  retain(namespace: string, tokens: Int32Array, retention: Retention): void {
-    this.#store.retain(this.#path(namespace, tokens), retention);
+  /** Keeps the chunks of a stretch that are there as `ChunkStore.retain` says; where stretches share some, the last word counts. */
+  retain(stretch: Stretch, retention: Retention): void {
+    this.#store.retain(this.#chunksOf(stretch), retention);
   }
 
-  /** Pins the chunks of `tokens` (whole chunks only), all or none: see `ChunkStore.pin`. */
-  pin(namespace: string, tokens: Int32Array, options: { readonly ttlMs: number }): PinOutcome {
-    const path = this.#path(namespace, tokens);
-    return path.length * this.#layout.chunkTokens < tokens.length
+  /** Pins the chunks of a stretch, all or none: see `ChunkStore.pin`. */
+  pin(stretch: Stretch, options: { readonly ttlMs: number }): PinOutcome {
+    const { tokens, from = 0 } = stretch;
+    const chunks = this.#chunksOf(stretch);
+    return chunks.length * this.#layout.chunkTokens < tokens.length - from
       ? 'missing'
-      : this.#store.pin(path, options);
+      : this.#store.pin(chunks, options);
   }
 
-  unpin(namespace: string, tokens: Int32Array): void {
-    this.#store.unpin(this.#path(namespace, tokens));
+  unpin(stretch: Stretch): void {
+    this.#store.unpin(this.#chunksOf(stretch));
   }
 
   /**
@@ -316,10 +322,13 @@ export class PrefixCache {
     if (removable.length > 0) this.#sweep();
   }
 
-  /** The whole chunks of `tokens` in the tree, deepest first. */
-  #path(namespace: string, tokens: Int32Array): ChunkKey[] {
+  /** The chunks of a stretch that are in the tree, deepest first. */
+  #chunksOf({ namespace, tokens, from = 0 }: Stretch): ChunkKey[] {
     const { chunks } = this.#tree.match(namespace, tokens);
-    return chunks.map((id) => this.#keyOf(id)).toReversed();
+    return chunks
+      .slice(from / this.#layout.chunkTokens)
+      .map((id) => this.#keyOf(id))
+      .toReversed();
   }
 
   #name(id: ChunkId, key: ChunkKey): void {

@@ -85,7 +85,7 @@ export class PassageTask {
     const { namespace, tokens, rows, head } = this.#segment;
     const onComputed = (rowsThere: number) => this.#job.onProgress(Math.max(0, rowsThere - head));
     yield* fillSegment({ cache, engine }, scratch, this.#segment, { tileTokens, onComputed });
-    cache.keep(namespace, tokens, { ttlMs, isPinned });
+    cache.keep(namespace, tokens, { ttlMs, isPinned, sharedTokens: head });
     this.#job.onProgress(rows - head);
   }
 }

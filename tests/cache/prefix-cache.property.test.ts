@@ -120,8 +120,12 @@ class Harness {
       flush: () => (this.#letGo === undefined ? this.#store.flushed() : undefined),
       forget: () => this.#forget(step.namespace, step.tokens),
       pin: () => this.#pin(step.namespace, whole(step.tokens)),
-      unpin: () => this.cache.unpin(step.namespace, whole(step.tokens)),
-      retain: () => this.cache.retain(step.namespace, whole(step.tokens), { priority: step.pick % 101 }),
+      unpin: () => this.cache.unpin({ namespace: step.namespace, tokens: whole(step.tokens) }),
+      retain: () =>
+        this.cache.retain(
+          { namespace: step.namespace, tokens: whole(step.tokens) },
+          { priority: step.pick % 101 },
+        ),
       hold: () => {
         this.#letGo ??= this.#below.hold();
       },
@@ -170,7 +174,7 @@ class Harness {
   }
 
   #pin(ns: string, prefix: Int32Array): void {
-    const outcome = this.cache.pin(ns, prefix, { ttlMs: 1000 });
+    const outcome = this.cache.pin({ namespace: ns, tokens: prefix }, { ttlMs: 1000 });
     if (outcome !== 'pinned') return;
     const found = this.cache.acquire(ns, prefix, 'whole chunks');
     assert.equal(found.tokens, prefix.length, 'only what is there is pinned');
