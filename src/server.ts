@@ -1,5 +1,5 @@
 /** Composes engine, cache, scheduler and API into a running server. */
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pino, { type Logger } from 'pino';
 import { unmovable } from '#blend';
@@ -12,10 +12,10 @@ import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { readDiskKey } from './config/disk-key.js';
+import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
 import { DocumentLibrary } from './documents/library.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
-import { messageOf } from './errno.js';
 import { RadixkvError } from './errors.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { BlendPolicy } from './serving/blend-policy.js';
@@ -103,6 +103,7 @@ async function createService(
 ): Promise<Backend> {
   const { modelDirectory, logger } = options;
   const { manifest, layout, breakEven, tiers } = parts;
+  const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
   let users: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
@@ -144,16 +145,7 @@ async function createService(
     quality: profile && new ProfiledQuality(profile, options.blendKlMax),
     unmovable: unmovable(manifest.spec.rope.scaling?.type),
   });
-  const passages = new PassageBook({
-    tokenizer,
-    template,
-    documentTemplate: new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE),
-    policy,
-    cache,
-    scheduler,
-    chunkTokens: options.chunkTokens,
-    contextTokens: manifest.spec.contextTokens,
-  });
+  let passages: PassageBook;
   let documents: DocumentLibrary | undefined;
   const close = async () => {
     await documents?.close();
@@ -162,6 +154,16 @@ async function createService(
     await tiers?.close();
   };
   try {
+    passages = new PassageBook({
+      tokenizer,
+      template,
+      documentTemplate,
+      policy,
+      cache,
+      scheduler,
+      chunkTokens: options.chunkTokens,
+      contextTokens: manifest.spec.contextTokens,
+    });
     documents = openDocuments(options, passages);
   } catch (error) {
     await close();
@@ -197,7 +199,8 @@ export async function startRadixkv(
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
   const logger = pino({ level: process.env.RADIXKV_LOG_LEVEL ?? 'warn' }, pino.destination(2));
   const disk = await diskOptions(options);
-  const documentTemplate = await readDocumentTemplate(options.documentTemplateFile);
+  const { documentTemplateFile: file } = options;
+  const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
   const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
   const backend = await createBackend({
@@ -240,18 +243,6 @@ function listenError(cause: unknown, host: string, port: number): unknown {
     );
   }
   return new RadixkvError('invalid_value', `can't listen on ${host}:${port}: ${cause.message}`, { cause });
-}
-
-async function readDocumentTemplate(file: string | undefined): Promise<string | undefined> {
-  if (file === undefined) return undefined;
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new RadixkvError('invalid_value', `--document-template-file can't be read: ${messageOf(cause)}`, {
-      param: '--document-template-file',
-      cause,
-    });
-  }
 }
 
 async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk']> {

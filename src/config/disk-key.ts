@@ -2,9 +2,8 @@
  * The key that chunks on disk are encrypted with: 32 bytes as 64 hex digits, from a file or from
  * `RADIXKV_DISK_KEY`. There is no flag for the key itself, since other users can read a command line.
  */
-import { readFile } from 'node:fs/promises';
-import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
+import { readOptionFile } from './option-file.js';
 
 /**
  * The key, or undefined when there is none and nothing is encrypted.
@@ -18,19 +17,11 @@ export async function readDiskKey(
   const [source, text] =
     file === undefined
       ? ['RADIXKV_DISK_KEY', environment.RADIXKV_DISK_KEY]
-      : [`--disk-key-file ${file}`, await read(file)];
+      : [`--disk-key-file ${file}`, await readOptionFile('--disk-key-file', file)];
   if (text === undefined) return undefined;
   if (/^[0-9a-f]{64}$/i.test(text.trim())) return Buffer.from(text.trim(), 'hex');
   throw new RadixkvError(
     'invalid_value',
     `${source} must hold 64 hex digits (make one with: openssl rand -hex 32)`,
   );
-}
-
-async function read(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new RadixkvError('invalid_value', `--disk-key-file can't be read: ${messageOf(cause)}`, { cause });
-  }
 }

@@ -8,7 +8,8 @@ import type { DocumentLibrary } from '../../src/documents/library.js';
 import type { BackendOptions } from '../../src/server.js';
 import { type CacheControl, DEFAULT_CACHE, NO_TOKENS, tokensOf } from '../../src/serving/completion.js';
 import type { Passage } from '../../src/serving/passages.js';
-import { type Answer, ask, type TestBackend, testBackend } from '../support/backend.js';
+import { type Answer, ask, type TestBackend, testBackend, WorkerTap } from '../support/backend.js';
+import { assertRefused } from '../support/refused.js';
 
 const LAMP: Passage = {
   title: 'The lamp',
@@ -165,6 +166,13 @@ test('documents are computed while requests are, and are computed again after th
   await scheduler.idle();
   assert.equal(library.read('', 'boat')!.status, 'failed');
   assert.equal((await put(backend, 'boat', BOAT)).status, 'ready');
+});
+
+test('a template that can not be used is refused before anything is started', async (t) => {
+  const tap = new WorkerTap();
+  const options = { documentTemplate: '{{ title }}', createWorker: tap.createWorker };
+  await assertRefused('invalid_value', /--document-template-file/, () => testBackend(t, options));
+  assert.equal(tap.workers, 0);
 });
 
 test('a server that stops leaves a document queued, and the next one computes it', async (t) => {
