@@ -199,8 +199,7 @@ export class RadixTree {
   /** Whether `remove` would accept it: it stands here, unpinned and with no chunk after it. */
   isRemovable(id: ChunkId): boolean {
     const chunk = this.#chunks.get(id);
-    if (chunk === undefined || chunk.pins > 0) return false;
-    return chunk.node.children === undefined && chunk.node.chunks.at(-1) === chunk;
+    return chunk !== undefined && chunk.pins === 0 && isLeaf(chunk);
   }
 
   /**
@@ -210,7 +209,7 @@ export class RadixTree {
   ownChunks(namespace: string, tokens: Int32Array): ChunkId[] {
     const root = this.#forest.root(namespace);
     const last = root && this.#forest.walk(root, tokens).chunks.at(-1);
-    if (last === undefined || last.node.children !== undefined || last.node.chunks.at(-1) !== last) return [];
+    if (last === undefined || !isLeaf(last)) return [];
     // Where paths part there is a node that has a child for each.
     return last.node.chunks.map((chunk) => chunk.id).toReversed();
   }
@@ -279,4 +278,9 @@ export class RadixTree {
     assert(chunk !== undefined, 'the chunk stands in the tree');
     return chunk;
   }
+}
+
+/** No chunk follows it. */
+function isLeaf(chunk: Chunk): boolean {
+  return chunk.node.children === undefined && chunk.node.chunks.at(-1) === chunk;
 }

@@ -9,9 +9,9 @@
  * | `write-back`              | when it is next to be evicted, or the store is closed; lost by a crash  |
  *
  * A chunk is here while any tier has it, and is reported as gone when the last copy went; one that the disk, lost and
- * opening again, will have is not gone. A lease holds it in each
- * tier that has it, and in the host from its promotion on, so that what was found can be read. The same chunk is
- * promoted once, however many wait for it. A corrupt copy in one tier leaves the other.
+ * opening again, will have is not gone. A lease holds it in each tier that has it, and in the host from its promotion
+ * on, so that what was found can be read. The same chunk is promoted once, however many wait for it. A corrupt copy in
+ * one tier leaves the other.
  *
  * What a graph reads is always a host slot: `promote(key)`, then `lookup(key)`.
  */

@@ -64,7 +64,7 @@ export async function measureQuestion(
   const answers: AnswerRow[] = [];
   const answer = async (label: string, prefilled: Prefilled) => {
     if (gold.length === 0) return;
-    const text = await answerText({ session, tokenizer }, prefilled, prompts.alone.tokens.length);
+    const text = await answerText(alone, prefilled, tokenizer);
     const tokens = tokenizer.encodeText(gold[0]!).subarray(0, ANSWER_TOKENS);
     const logits = await alone.forced(prefilled, [...tokens]);
     const logLikelihood =

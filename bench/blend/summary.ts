@@ -1,5 +1,6 @@
 /** Questions → rows of a table: means and medians over them, with bootstrap intervals. Pure. */
 import { recoveredShare } from '../../src/calibration/measure.js';
+import { mean } from '../../src/calibration/scores.js';
 import { bootstrap, median } from '../statistics.js';
 import type { AnswerRow, ChoiceRow, QuestionMeasures, TimeRow } from './question.js';
 
@@ -112,6 +113,3 @@ function grouped<Row>(rows: readonly Row[], keyOf: (row: Row) => string): Row[][
   }
   return [...groups.values()];
 }
-
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length;

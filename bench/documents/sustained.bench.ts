@@ -5,20 +5,17 @@
  * take, each, so passages come and go. The whole service answers; one question in so many is asked again with
  * `cache.mode` off, which computes all of it and touches no cache, right after the blended one.
  */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { kvLayout } from '#storage';
 import { passagePrompts } from '../../src/calibration/musique.js';
-import { parseServeOptions } from '../../src/config/options.js';
+import { parseServeOptions, type ServeOptions } from '../../src/config/options.js';
 import { type Random, seededRandom } from '../../src/engine/random.js';
-import { importModel } from '../../src/model/importer.js';
 import { readManifest } from '../../src/model/manifest.js';
-import { createBackend } from '../../src/server.js';
+import type { Backend } from '../../src/server.js';
 import { tokensOf } from '../../src/serving/completion.js';
 import { createTokenizer } from '../../src/text/tokenizer.js';
 import { median } from '../statistics.js';
 import { askDocuments, cutDocument } from './ask.js';
+import { withService } from './model.js';
 
 const DOCUMENTS = 100;
 const DOCUMENT_TOKENS = 250;
@@ -72,55 +69,52 @@ export interface SustainedMeasures {
 
 /** Time to first token, blended and full, over thirds of the questions. */
 export async function sustainedBench(options: SustainedOptions): Promise<SustainedMeasures> {
-  const directory = await mkdtemp(join(tmpdir(), 'radixkv-sustained-'));
-  const modelDirectory = join(directory, 'model');
-  await mkdir(modelDirectory);
-  try {
-    await importModel({ path: options.gguf, directory: modelDirectory, weights: 'auto' });
-    const { documents, questions, bytes } = await load(options.file, modelDirectory);
-    const tierBytes = Math.floor(bytes * BUDGET);
-    const defaults = parseServeOptions({ dataDir: directory });
-    const backend = await createBackend({
-      ...defaults,
-      modelDirectory,
-      threads: options.threads,
-      hostBytes: tierBytes,
-      disk: { directory: defaults.diskDir, capacityBytes: tierBytes, freeBytesMin: 0, codec: 'auto' },
-    });
-    try {
-      const random = seededRandom(SEED);
-      const asked: Asked[] = [];
-      for (let question = 0; question < options.questions; question++) {
-        const chosen = sample(documents, FEWEST + Math.floor(random() * (MOST - FEWEST + 1)), random);
-        const prompt = {
-          documents: chosen,
-          question: `${questions[question % questions.length]!} (${question})`,
-        };
-        const { usage, timings } = await askDocuments(backend.service, prompt, {
-          mode: 'blend',
-          recomputeRatio: RATIO,
-        });
-        await backend.scheduler.idle();
-        const isCompared = question % COMPARE_EVERY === 0;
-        const full = isCompared ? await askDocuments(backend.service, prompt, { mode: 'off' }) : undefined;
-        const { promptTokens } = usage;
-        const reused = (tokensOf(usage.cachedTokens) + tokensOf(usage.blendedTokens)) / promptTokens;
-        const [blendedMs, fullMs] = [timings.ttftMs, full?.timings.ttftMs];
-        asked.push({ question, promptTokens, blendedMs, reused, fullMs });
-        if (question % 20 === 19) options.onNotice(`${question + 1} of ${options.questions} questions`);
-      }
-      const parts = [0, 1, 2].map((part) =>
-        summary(asked.filter(({ question }) => Math.floor((question * 3) / options.questions) === part)),
-      );
-      const kept = parts.at(-1)!.speedUp / parts[0]!.speedUp;
-      return { documents: DOCUMENTS, ratio: RATIO, tierBytes, parts, kept };
-    } finally {
-      await backend.close();
-    }
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  const { gguf, threads, file } = options;
+  let corpus: Corpus | undefined;
+  let tierBytes = 0;
+  const serve = async (modelDirectory: string, { diskDir }: ServeOptions) => {
+    corpus = await load(file, modelDirectory);
+    tierBytes = Math.floor(corpus.bytes * BUDGET);
+    const disk = { directory: diskDir, capacityBytes: tierBytes, freeBytesMin: 0, codec: 'auto' } as const;
+    return { threads, hostBytes: tierBytes, disk };
+  };
+  return withService({ gguf, weights: 'auto', serve }, async (backend) => {
+    const asked = await askAll(backend, corpus!, options);
+    const parts = [0, 1, 2].map((part) =>
+      summary(asked.filter(({ question }) => Math.floor((question * 3) / options.questions) === part)),
+    );
+    const kept = parts.at(-1)!.speedUp / parts[0]!.speedUp;
+    return { documents: DOCUMENTS, ratio: RATIO, tierBytes, parts, kept };
+  });
 }
+
+async function askAll(
+  { service, scheduler }: Backend,
+  { documents, questions }: Corpus,
+  { questions: count, onNotice }: SustainedOptions,
+): Promise<Asked[]> {
+  const random = seededRandom(SEED);
+  const asked: Asked[] = [];
+  for (let question = 0; question < count; question++) {
+    const chosen = sample(documents, FEWEST + Math.floor(random() * (MOST - FEWEST + 1)), random);
+    const prompt = {
+      documents: chosen,
+      question: `${questions[question % questions.length]!} (${question})`,
+    };
+    const { usage, timings } = await askDocuments(service, prompt, { mode: 'blend', recomputeRatio: RATIO });
+    await scheduler.idle();
+    const isCompared = question % COMPARE_EVERY === 0;
+    const full = isCompared ? await askDocuments(service, prompt, { mode: 'off' }) : undefined;
+    const { promptTokens } = usage;
+    const reused = (tokensOf(usage.cachedTokens) + tokensOf(usage.blendedTokens)) / promptTokens;
+    const [blendedMs, fullMs] = [timings.ttftMs, full?.timings.ttftMs];
+    asked.push({ question, promptTokens, blendedMs, reused, fullMs });
+    if (question % 20 === 19) onNotice(`${question + 1} of ${count} questions`);
+  }
+  return asked;
+}
+
+type Corpus = Awaited<ReturnType<typeof load>>;
 
 async function load(file: string, modelDirectory: string) {
   const prompts = passagePrompts(file, { questions: Number.POSITIVE_INFINITY, passages: 2 });

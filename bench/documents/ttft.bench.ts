@@ -6,17 +6,14 @@
  * request; they are then asked about in other orders, with other words, so that nothing is a prefix of anything before,
  * and at last with `cache.mode` off, which computes everything.
  */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { passagePrompts } from '../../src/calibration/musique.js';
-import { parseServeOptions, type WeightsOption } from '../../src/config/options.js';
-import { importModel } from '../../src/model/importer.js';
-import { createBackend } from '../../src/server.js';
+import type { WeightsOption } from '../../src/config/options.js';
+import type { Backend } from '../../src/server.js';
 import { type BlendTimings, tokensOf } from '../../src/serving/completion.js';
-import { createTokenizer } from '../../src/text/tokenizer.js';
+import { createTokenizer, type Tokenizer } from '../../src/text/tokenizer.js';
 import { median } from '../statistics.js';
 import { askDocuments, cutDocument } from './ask.js';
+import { withService } from './model.js';
 
 const PASSAGES = 8;
 const PASSAGE_TOKENS = 250;
@@ -46,29 +43,18 @@ export interface DocumentsRow extends Asked {
   readonly speedUp: number;
 }
 
-export async function documentsBench(options: DocumentsOptions): Promise<DocumentsRow[]> {
-  const directory = await mkdtemp(join(tmpdir(), 'radixkv-documents-'));
-  const modelDirectory = join(directory, 'model');
-  await mkdir(modelDirectory);
-  try {
-    const { weights, threads } = options;
-    await importModel({ path: options.gguf, directory: modelDirectory, weights });
-    const defaults = parseServeOptions({ dataDir: directory, diskBytes: '0' });
-    const backend = await createBackend({ ...defaults, modelDirectory, threads });
-    try {
-      const asked = await askAll(backend, await createTokenizer(modelDirectory), options);
-      return RATIOS.map((ratio) => summary(asked.filter((each) => each.ratio === ratio)));
-    } finally {
-      await backend.close();
-    }
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+export function documentsBench(options: DocumentsOptions): Promise<DocumentsRow[]> {
+  const { gguf, weights, threads } = options;
+  const serve = async () => ({ threads });
+  return withService({ gguf, weights, serve }, async (backend, modelDirectory) => {
+    const asked = await askAll(backend, await createTokenizer(modelDirectory), options);
+    return RATIOS.map((ratio) => summary(asked.filter((each) => each.ratio === ratio)));
+  });
 }
 
 async function askAll(
-  { service, scheduler }: Awaited<ReturnType<typeof createBackend>>,
-  tokenizer: Awaited<ReturnType<typeof createTokenizer>>,
+  { service, scheduler }: Backend,
+  tokenizer: Tokenizer,
   { file, questions, onNotice }: DocumentsOptions,
 ): Promise<Asked[]> {
   const asked: Asked[] = [];

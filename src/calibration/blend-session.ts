@@ -1,6 +1,7 @@
 /**
- * A model on which prompts are blended step by step, without the engine's worker: what calibration and the benchmark measure, and what
- * the engine's tests hold against full prefill. Runs are as long as their prompt, and some rows for an answer.
+ * A model on which prompts are blended step by step, without the engine's worker: what calibration and the benchmark
+ * measure, and what the engine's tests hold against full prefill. Runs are as long as their prompt, and some rows for
+ * an answer.
  */
 import assert from 'node:assert/strict';
 import {
@@ -107,9 +108,7 @@ export class BlendSession {
     }
     for (const { start, end, segmentStart } of layout.reused) {
       const segment = segments.find((stored) => stored.start === segmentStart)!;
-      const rows = this.createRun(end - start);
-      rows.gather(segment.run, consecutive(start - segmentStart, end - start));
-      run.scatter(rows, 0, consecutive(start, end - start));
+      run.scatter(segment.run, start - segmentStart, consecutive(start, end - start));
     }
   }
 

@@ -16,6 +16,7 @@ import { bootstrap } from './bootstrap.js';
 import type { CorpusPrompt } from './corpus.js';
 import { type MeasureRow, measurePrompt, recoveredShare } from './measure.js';
 import { type BlendProfile, PROFILE_VERSION, type ProfileRow } from './profile.js';
+import { mean } from './scores.js';
 
 /** What a request might use; `random`, `none` and `all` are for comparison only. */
 const SELECTORS_MEASURED = ['hkvd', 'heads', 'question', 'hybrid'] as const satisfies SelectorName[];
@@ -34,7 +35,10 @@ export interface CalibrationOptions {
   readonly onPrompt: (done: number) => void;
 }
 
-/** @throws RadixkvError `unsupported_model` where keys can't be moved or there is no chat template; `invalid_value` for prompts that don't fit. */
+/**
+ * @throws RadixkvError `unsupported_model` where keys can't be moved or there is no chat template; `invalid_value` for
+ * prompts that don't fit.
+ */
 export async function calibrate(options: CalibrationOptions): Promise<BlendProfile> {
   const { directory, threads, prompts, data, onPrompt } = options;
   const session = await BlendSession.open({ directory, threads });
@@ -74,7 +78,6 @@ export async function calibrate(options: CalibrationOptions): Promise<BlendProfi
 }
 
 function profileRow(selector: SelectorName, ratio: number, rows: readonly MeasureRow[]): ProfileRow {
-  const meanKl = (some: readonly MeasureRow[]) => mean(some.map(({ kl }) => kl));
   return {
     selector,
     ratio,
@@ -84,6 +87,8 @@ function profileRow(selector: SelectorName, ratio: number, rows: readonly Measur
     recovered: recoveredShare(rows),
   };
 }
+
+const meanKl = (rows: readonly MeasureRow[]) => mean(rows.map(({ kl }) => kl));
 
 async function storedPrompt(
   session: BlendSession,
@@ -127,6 +132,3 @@ function requireFit(promptTokens: number, contextTokens: number): void {
 
 const refuse = (message: string) =>
   new RadixkvError('invalid_value', `--data: ${message}`, { param: '--data' });
-
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -6,7 +6,7 @@
  */
 import type { Selector } from '#blend';
 import type { BlendSession, Prompt } from './blend-session.js';
-import { divergence, logSoftmax } from './scores.js';
+import { divergence, logSoftmax, mean } from './scores.js';
 import { likeliest, type Prefilled, Trial } from './trial.js';
 
 export interface MeasureOptions {
@@ -71,6 +71,3 @@ export async function compareWith(
 export function recoveredShare(rows: readonly Pick<MeasureRow, 'kl' | 'reuseKl'>[]): number {
   return 1 - mean(rows.map(({ kl }) => kl)) / mean(rows.map(({ reuseKl }) => reuseKl));
 }
-
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length;

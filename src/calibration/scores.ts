@@ -1,5 +1,9 @@
 /** Log-probabilities, and how far two predictions are apart. Logits are float32, sums float64. Pure. */
 
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 /** Natural logarithms of the softmax, `[vocab]` float64. */
 export function logSoftmax(logits: Float32Array): Float64Array {
   let max = -Infinity;

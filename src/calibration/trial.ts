@@ -110,14 +110,14 @@ export class Trial {
     return [logits, ...Array.from(behind, (_, i) => rows.subarray(i * vocab, (i + 1) * vocab))];
   }
 
-  /** The likeliest tokens, one after another, `count` of them or up to one that ends the answer. */
+  /** The likeliest tokens, one after another: `count` of them, or up to one that ends the answer. */
   async greedy(
     { run, logits }: Prefilled,
     count: number,
-    isEnd: (token: number) => boolean = () => false,
+    isEnd: (answer: readonly number[]) => boolean = () => false,
   ): Promise<number[]> {
     const tokens = [likeliest(logits)];
-    while (tokens.length < count && !isEnd(tokens.at(-1)!)) {
+    while (tokens.length < count && !isEnd(tokens)) {
       const position = this.#prompt.tokens.length + tokens.length - 1;
       tokens.push(likeliest(await this.#session.runner.decode(run, position, tokens.at(-1)!)));
     }
