@@ -16,9 +16,9 @@ import { createChatTemplate } from '../src/text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from '../src/text/document-template.js';
 import { segmentContext } from '../src/text/segment-context.js';
 import { createTokenizer } from '../src/text/tokenizer.js';
-import { CHOICES, RAW_CHOICES, RAW_QUESTIONS } from './blend/choices.js';
-import { type Equalities, measureEqualities } from './blend/equalities.js';
-import { promptParts, storedPrompt } from './blend/prompt.js';
+import { CHOICES, RAW_CHOICES, RAW_QUESTIONS, WAYS } from './blend/choices.js';
+import type { Equalities } from './blend/equalities.js';
+import { promptParts } from './blend/prompt.js';
 import { measureQuestion, type QuestionContext, type QuestionMeasures } from './blend/question.js';
 import { type BlendSummary, summarise } from './blend/summary.js';
 
@@ -60,7 +60,16 @@ async function openModel(directory: string, threads: number): Promise<QuestionCo
   const documentTemplate = new DocumentTemplate(DEFAULT_DOCUMENT_TEMPLATE);
   const { contextTokens } = session.manifest.spec;
   const limits = { chunkTokens: session.layout.chunkTokens, contextTokens };
-  return { session, tokenizer, context: segmentContext({ tokenizer, template, documentTemplate }, limits) };
+  const context = segmentContext({ tokenizer, template, documentTemplate }, limits);
+  const [alone, behind] = WAYS;
+  return {
+    session,
+    tokenizer,
+    contexts: {
+      [alone]: await session.prefillContext(new Int32Array()),
+      [behind]: await session.prefillContext(context),
+    },
+  };
 }
 
 async function measure(context: QuestionContext, options: BlendBenchOptions): Promise<BlendMeasures> {
@@ -75,27 +84,22 @@ async function measure(context: QuestionContext, options: BlendBenchOptions): Pr
     onNotice(`${done} of ${total} prompts, about ${Math.ceil(leftMs / 60_000)} min left`);
   };
 
-  const checked: Equalities[] = [];
-  for (const prompt of prompts.slice(0, CHECKED_QUESTIONS)) {
-    const stored = await storedPrompt(context.session, partsOf(prompt), context.context);
-    checked.push(await measureEqualities(context.session, stored));
-  }
   const measured: QuestionMeasures[] = [];
   for (const [i, prompt] of prompts.entries()) {
     const choices = CHOICES.filter(({ questions: most = Infinity }) => i < most);
     const isTimed = i % TIME_EVERY === 0;
-    measured.push(
-      await measureQuestion(context, partsOf(prompt), { choices, gold: prompt.answers, isTimed }),
-    );
+    const isChecked = i < CHECKED_QUESTIONS;
+    const wanted = { choices, gold: prompt.answers, isTimed, isChecked };
+    measured.push(await measureQuestion(context, partsOf(prompt), wanted));
     note(i + 1);
   }
   const measuredRaw: QuestionMeasures[] = [];
   for (const [i, prompt] of raw.entries()) {
-    measuredRaw.push(
-      await measureQuestion(context, partsOf(prompt), { choices: RAW_CHOICES, gold: [], isTimed: false }),
-    );
+    const wanted = { choices: RAW_CHOICES, gold: [], isTimed: false, isChecked: false };
+    measuredRaw.push(await measureQuestion(context, partsOf(prompt), wanted));
     note(prompts.length + i + 1);
   }
+  const checked = measured.flatMap(({ equalities }) => equalities ?? []);
   const largest = (name: keyof Equalities) => Math.max(...checked.map((each) => each[name]));
   return {
     summary: summarise(measured),

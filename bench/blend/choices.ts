@@ -20,30 +20,40 @@ export const MAIN_RATIO = 0.15;
 
 const [ALONE, CONTEXT] = WAYS;
 
-/** The deeper checks of gradual filtering take prefills of their own here, hence fewer questions. */
-export const CHOICES: readonly Choice[] = [
-  { name: 'random', way: ALONE, selector: SELECTORS.random(), ratios: [MAIN_RATIO] },
-  { name: 'hkvd, one check', way: ALONE, selector: SELECTORS.hkvd(), ratios: RATIOS },
-  {
-    name: 'hkvd, gradual',
-    way: ALONE,
-    selector: SELECTORS.hkvd({ checkLayers: [1, 5, 10] }),
-    ratios: [MAIN_RATIO],
-    questions: 20,
-  },
-  { name: 'heads', way: ALONE, selector: SELECTORS.heads(), ratios: [MAIN_RATIO] },
-  { name: 'question', way: ALONE, selector: SELECTORS.question(), ratios: [MAIN_RATIO] },
-  { name: 'none', way: CONTEXT, selector: SELECTORS.none(), ratios: [0] },
-  { name: 'random', way: CONTEXT, selector: SELECTORS.random(), ratios: [MAIN_RATIO] },
-  { name: 'hkvd, one check', way: CONTEXT, selector: SELECTORS.hkvd(), ratios: [MAIN_RATIO] },
-  { name: 'question', way: CONTEXT, selector: SELECTORS.question(), ratios: RATIOS },
-  { name: 'hybrid', way: CONTEXT, selector: SELECTORS.hybrid(), ratios: RATIOS },
+const HKVD: Choice = { name: 'hkvd, one check', way: ALONE, selector: SELECTORS.hkvd(), ratios: RATIOS };
+const HYBRID: Choice = { name: 'hybrid', way: CONTEXT, selector: SELECTORS.hybrid(), ratios: RATIOS };
+
+/** The deeper checks of gradual filtering take prefills of their own here. */
+const AT_MAIN_RATIO: readonly Omit<Choice, 'ratios'>[] = [
+  { name: 'random', way: ALONE, selector: SELECTORS.random() },
+  { name: 'heads', way: ALONE, selector: SELECTORS.heads() },
+  { name: 'hkvd, gradual', way: ALONE, selector: SELECTORS.hkvd({ checkLayers: [1, 5, 10] }) },
+  { name: 'question', way: ALONE, selector: SELECTORS.question() },
+  { name: 'question', way: CONTEXT, selector: SELECTORS.question() },
 ];
 
-/** On raw prompts, at the main ratio. */
-export const RAW_CHOICES: readonly Choice[] = CHOICES.filter(
-  ({ name, way }) => name === 'hybrid' || (name === 'hkvd, one check' && way === ALONE),
-).map((choice) => ({ ...choice, ratios: [MAIN_RATIO] }));
+/** What is compared beside, on the first questions only. */
+const FEW_QUESTIONS = 20;
+const FEW: readonly Choice[] = [
+  ...AT_MAIN_RATIO.map((choice) => ({ ...choice, ratios: RATIOS.filter((ratio) => ratio !== MAIN_RATIO) })),
+  { ...HYBRID, way: ALONE, ratios: [MAIN_RATIO] },
+  { ...HKVD, way: CONTEXT, ratios: [MAIN_RATIO] },
+  { name: 'random', way: CONTEXT, selector: SELECTORS.random(), ratios: [MAIN_RATIO] },
+];
+
+export const CHOICES: readonly Choice[] = [
+  HYBRID,
+  HKVD,
+  { name: 'none', way: CONTEXT, selector: SELECTORS.none(), ratios: [0] },
+  ...AT_MAIN_RATIO.map((choice) => ({ ...choice, ratios: [MAIN_RATIO] })),
+  ...FEW.map((choice) => ({ ...choice, questions: FEW_QUESTIONS })),
+];
+
+/** On raw prompts. */
+export const RAW_CHOICES: readonly Choice[] = [HYBRID, HKVD].map((choice) => ({
+  ...choice,
+  ratios: [MAIN_RATIO],
+}));
 export const RAW_QUESTIONS = 12;
 
 export const labelOf = ({ name, way }: Pick<Choice, 'name' | 'way'>): string => `${name}, ${way}`;

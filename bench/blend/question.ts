@@ -1,6 +1,6 @@
 /** What one question shows of each choice: predictions beside full prefill's, answers beside the gold ones, times. */
 import { DEFAULT_SELECTOR, SELECTORS } from '#blend';
-import type { BlendSession } from '../../src/calibration/blend-session.js';
+import type { BlendSession, PrefilledContext } from '../../src/calibration/blend-session.js';
 import { type Comparison, compareWith } from '../../src/calibration/measure.js';
 import { logSoftmax } from '../../src/calibration/scores.js';
 import { type BlendMs, type Prefilled, Trial } from '../../src/calibration/trial.js';
@@ -8,7 +8,8 @@ import type { Tokenizer } from '../../src/text/tokenizer.js';
 import { ANSWER_TOKENS, answerText } from './answer.js';
 import { answerF1 } from './answer-score.js';
 import { ANSWERED, type Choice, labelOf, MAIN_RATIO, RATIOS, WAYS, type Way } from './choices.js';
-import { type promptParts, storedPrompt } from './prompt.js';
+import { type Equalities, measureEqualities } from './equalities.js';
+import { type promptParts, storedPrompts } from './prompt.js';
 
 const FORCED_TOKENS = 24;
 
@@ -38,23 +39,22 @@ export interface QuestionMeasures {
   readonly rows: readonly ChoiceRow[];
   readonly answers: readonly AnswerRow[];
   readonly times: readonly TimeRow[];
+  readonly equalities: Equalities | undefined;
 }
 
 /** @param options.gold answers, of which the first has its likelihood told; without any no answers are compared */
 export async function measureQuestion(
-  { session, tokenizer, context }: QuestionContext,
+  { session, tokenizer, contexts }: QuestionContext,
   parts: ReturnType<typeof promptParts>,
   options: {
     readonly choices: readonly Choice[];
     readonly gold: readonly string[];
     readonly isTimed: boolean;
+    readonly isChecked: boolean;
   },
 ): Promise<QuestionMeasures> {
-  const { choices, gold, isTimed } = options;
-  const prompts = {
-    alone: await storedPrompt(session, parts, new Int32Array()),
-    'behind a context': await storedPrompt(session, parts, context),
-  };
+  const { choices, gold, isTimed, isChecked } = options;
+  const prompts = await storedPrompts(session, parts, contexts);
   const alone = await Trial.begin(session, prompts.alone, FORCED_TOKENS);
   const trials: Record<Way, Trial> = {
     alone,
@@ -89,12 +89,13 @@ export async function measureQuestion(
     const ms = await trials[WAYS[1]].time(SELECTORS[DEFAULT_SELECTOR](), ratio);
     times.push({ ratio, fullMs: alone.fullMs, ...ms });
   }
-  return { promptTokens: prompts.alone.tokens.length, rows, answers, times };
+  const equalities = isChecked ? await measureEqualities(session, prompts[WAYS[1]]) : undefined;
+  return { promptTokens: prompts.alone.tokens.length, rows, answers, times, equalities };
 }
 
 export interface QuestionContext {
   readonly session: BlendSession;
   readonly tokenizer: Tokenizer;
-  /** What passages are prefilled behind. */
-  readonly context: Int32Array;
+  /** What passages are prefilled behind; empty for those prefilled alone. */
+  readonly contexts: Readonly<Record<Way, PrefilledContext>>;
 }

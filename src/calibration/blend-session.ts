@@ -25,6 +25,12 @@ export interface StoredSegment extends CachedSegment {
   readonly run: DeviceRun;
 }
 
+/** What segments are prefilled behind. */
+export interface PrefilledContext {
+  readonly tokens: Int32Array;
+  readonly run: DeviceRun;
+}
+
 export interface Prompt {
   readonly tokens: Int32Array;
   readonly segments: readonly StoredSegment[];
@@ -79,17 +85,23 @@ export class BlendSession {
     return logits;
   }
 
-  /** Prefills each of `owns` behind `context`, which is computed once. @returns Their own rows, a run each. */
-  async prefillBehind(context: Int32Array, owns: readonly Int32Array[]): Promise<DeviceRun[]> {
-    const before = this.createRun(context.length);
-    if (context.length > 0) await this.prefill(before, context);
+  /** @param tokens none, for what is prefilled alone */
+  async prefillContext(tokens: Int32Array): Promise<PrefilledContext> {
+    const run = this.createRun(tokens.length);
+    await this.prefill(run, tokens);
+    return { tokens, run };
+  }
+
+  /** Prefills each of `owns` behind a context. @returns Their own rows, a run each. */
+  async prefillBehind(context: PrefilledContext, owns: readonly Int32Array[]): Promise<DeviceRun[]> {
+    const { length } = context.tokens;
     const runs: DeviceRun[] = [];
     for (const own of owns) {
-      const whole = this.createRun(context.length + own.length);
-      whole.copyFrom(before, context.length);
-      await this.prefill(whole, Int32Array.from([...context, ...own]), context.length);
+      const whole = this.createRun(length + own.length);
+      whole.copyFrom(context.run, length);
+      await this.prefill(whole, Int32Array.from([...context.tokens, ...own]), length);
       const run = this.createRun(own.length);
-      run.gather(whole, consecutive(context.length, own.length));
+      run.gather(whole, consecutive(length, own.length));
       runs.push(run);
     }
     return runs;

@@ -7,11 +7,11 @@ import { SELECTORS, type SelectorName, unmovable } from '#blend';
 import { consecutive } from '../engine/feeds.js';
 import { RadixkvError } from '../errors.js';
 import { encodeDocuments } from '../text/chat-prompt.js';
-import { type ChatTemplate, createChatTemplate, requireChatTemplate } from '../text/chat-template.js';
+import { createChatTemplate, requireChatTemplate } from '../text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from '../text/document-template.js';
 import { segmentContext } from '../text/segment-context.js';
-import { createTokenizer, type Tokenizer } from '../text/tokenizer.js';
-import { BlendSession, type Prompt, type StoredSegment } from './blend-session.js';
+import { createTokenizer } from '../text/tokenizer.js';
+import { BlendSession, type PrefilledContext, type Prompt, type StoredSegment } from './blend-session.js';
 import { bootstrap } from './bootstrap.js';
 import type { CorpusPrompt } from './corpus.js';
 import { type MeasureRow, measurePrompt, recoveredShare } from './measure.js';
@@ -50,10 +50,13 @@ export async function calibrate(options: CalibrationOptions): Promise<BlendProfi
   const tokenizer = await createTokenizer(directory);
   const template = requireChatTemplate(await createChatTemplate(directory, tokenizer.names));
   const selectors = Object.fromEntries(SELECTORS_MEASURED.map((name) => [name, SELECTORS[name]()]));
+  const text = { tokenizer, template, documentTemplate: new DocumentTemplate(DEFAULT_DOCUMENT_TEMPLATE) };
+  const limits = { chunkTokens: session.layout.chunkTokens, contextTokens: spec.contextTokens };
+  const context = await session.prefillContext(segmentContext(text, limits));
   const rows: MeasureRow[] = [];
   const lengths: number[] = [];
   for (const [i, corpusPrompt] of prompts.entries()) {
-    const prompt = await storedPrompt(session, { tokenizer, template }, corpusPrompt);
+    const prompt = await storedPrompt(session, { text, context }, corpusPrompt);
     const wanted = { selectors, ratios: RATIOS, answerTokens: ANSWER_TOKENS };
     rows.push(...(await measurePrompt(session, prompt, wanted)));
     lengths.push(prompt.tokens.length);
@@ -90,23 +93,24 @@ function profileRow(selector: SelectorName, ratio: number, rows: readonly Measur
 
 const meanKl = (rows: readonly MeasureRow[]) => mean(rows.map(({ kl }) => kl));
 
+interface Setting {
+  readonly text: Parameters<typeof encodeDocuments>[0];
+  readonly context: PrefilledContext;
+}
+
 async function storedPrompt(
   session: BlendSession,
-  text: { readonly tokenizer: Tokenizer; readonly template: ChatTemplate },
+  { text, context }: Setting,
   { passages, question }: CorpusPrompt,
 ): Promise<Prompt> {
-  const documents = passages.map((passage) => ({ title: passage.title, text: passage.text }));
-  const parts = { ...text, documentTemplate: new DocumentTemplate(DEFAULT_DOCUMENT_TEMPLATE) };
   const { tokens, segments, located } = encodeDocuments(
-    parts,
+    text,
     [{ role: 'user', content: `${INSTRUCTION}\n\nQuestion: ${question}` }],
-    documents,
+    passages.map((passage) => ({ title: passage.title, text: passage.text })),
     { addGenerationPrompt: true },
   );
   requireFit(tokens.length, session.manifest.spec.contextTokens);
   if (located.length === 0) throw refuse('no passage is long enough to be reused');
-  const { contextTokens } = session.manifest.spec;
-  const context = segmentContext(parts, { chunkTokens: session.layout.chunkTokens, contextTokens });
   const runs = await session.prefillBehind(
     context,
     located.map(({ index, offset, start, end }) => segments[index]!.subarray(0, offset + end - start)),
@@ -114,7 +118,7 @@ async function storedPrompt(
   const stored = located.map(({ start, end, offset }, i): StoredSegment => {
     const run = session.createRun(end - start);
     run.gather(runs[i]!, consecutive(offset, end - start));
-    return { start, end, storedStart: context.length + offset, run };
+    return { start, end, storedStart: context.tokens.length + offset, run };
   });
   const prefixTokens = stored[0]!.start;
   if (prefixTokens === 0) return { tokens, segments: stored };

@@ -14,6 +14,7 @@ function question(reuseKl: number, kl: number, fullMs: number): QuestionMeasures
     ],
     answers: [{ label: 'full prefill', logLikelihood: -2, f1: 0.5 }],
     times: [{ ratio: 0.15, fullMs, ...ms }],
+    equalities: undefined,
   };
 }
 
