@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { WeightsOption } from '../src/config/options.js';
 import { parseServeOptions } from '../src/config/options.js';
+import type { EngineResults } from '../src/engine/protocol.js';
 import { systemClock } from '../src/model/clock.js';
 import { importModel } from '../src/model/importer.js';
 import { ModelRegistry } from '../src/model/registry.js';
@@ -95,9 +96,10 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
       for (let step = 0; step < steps; step++) {
         const start = performance.now();
         const position = context.length + step;
-        const { result } = await engine.call<'decode'>({ op: 'decode', run, position, token, sampler });
+        const rows = [{ run, position, token, sampler }];
+        const { result } = await engine.call<'decode'>({ op: 'decode', rows, sharedRows: 0 });
         times.push(performance.now() - start);
-        token = result.sampled.token;
+        token = drawnToken(result.sampled[0]!);
       }
       await engine.call({ op: 'freeRun', run });
       await engine.call({ op: 'freeSampler', sampler });
@@ -118,4 +120,9 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+function drawnToken(drawn: EngineResults['decode']['sampled'][number]): number {
+  if ('error' in drawn) throw new Error(drawn.error);
+  return drawn.token;
 }

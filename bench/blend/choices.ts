@@ -23,30 +23,29 @@ const [ALONE, CONTEXT] = WAYS;
 const HKVD: Choice = { name: 'hkvd, one check', way: ALONE, selector: SELECTORS.hkvd(), ratios: RATIOS };
 const HYBRID: Choice = { name: 'hybrid', way: CONTEXT, selector: SELECTORS.hybrid(), ratios: RATIOS };
 
-/** The deeper checks of gradual filtering take prefills of their own here. */
-const AT_MAIN_RATIO: readonly Omit<Choice, 'ratios'>[] = [
-  { name: 'random', way: ALONE, selector: SELECTORS.random() },
-  { name: 'heads', way: ALONE, selector: SELECTORS.heads() },
-  { name: 'hkvd, gradual', way: ALONE, selector: SELECTORS.hkvd({ checkLayers: [1, 5, 10] }) },
-  { name: 'question', way: ALONE, selector: SELECTORS.question() },
-  { name: 'question', way: CONTEXT, selector: SELECTORS.question() },
-];
-
-/** What is compared beside, on the first questions only. */
-const FEW_QUESTIONS = 20;
-const FEW: readonly Choice[] = [
-  ...AT_MAIN_RATIO.map((choice) => ({ ...choice, ratios: RATIOS.filter((ratio) => ratio !== MAIN_RATIO) })),
+/** What is compared beside, on the first questions only: the deeper checks of `hkvd` take prefills of their own here. */
+const FEW_QUESTIONS = 12;
+const BESIDE: readonly Choice[] = [
+  { name: 'random', way: ALONE, selector: SELECTORS.random(), ratios: RATIOS },
+  { name: 'heads', way: ALONE, selector: SELECTORS.heads(), ratios: RATIOS },
+  {
+    name: 'hkvd, gradual',
+    way: ALONE,
+    selector: SELECTORS.hkvd({ checkLayers: [1, 5, 10] }),
+    ratios: RATIOS,
+  },
+  { name: 'question', way: ALONE, selector: SELECTORS.question(), ratios: RATIOS },
   { ...HYBRID, way: ALONE, ratios: [MAIN_RATIO] },
-  { ...HKVD, way: CONTEXT, ratios: [MAIN_RATIO] },
   { name: 'random', way: CONTEXT, selector: SELECTORS.random(), ratios: [MAIN_RATIO] },
+  { ...HKVD, way: CONTEXT, ratios: [MAIN_RATIO] },
+  { name: 'question', way: CONTEXT, selector: SELECTORS.question(), ratios: RATIOS },
 ];
 
 export const CHOICES: readonly Choice[] = [
   HYBRID,
   HKVD,
   { name: 'none', way: CONTEXT, selector: SELECTORS.none(), ratios: [0] },
-  ...AT_MAIN_RATIO.map((choice) => ({ ...choice, ratios: [MAIN_RATIO] })),
-  ...FEW.map((choice) => ({ ...choice, questions: FEW_QUESTIONS })),
+  ...BESIDE.map((choice) => ({ ...choice, questions: FEW_QUESTIONS })),
 ];
 
 /** On raw prompts. */
@@ -54,7 +53,7 @@ export const RAW_CHOICES: readonly Choice[] = [HYBRID, HKVD].map((choice) => ({
   ...choice,
   ratios: [MAIN_RATIO],
 }));
-export const RAW_QUESTIONS = 12;
+export const RAW_QUESTIONS = FEW_QUESTIONS;
 
 export const labelOf = ({ name, way }: Pick<Choice, 'name' | 'way'>): string => `${name}, ${way}`;
 

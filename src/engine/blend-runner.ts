@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import { positionMask, type ReusedSpan } from '#blend';
 import type { KvLayout } from '#storage';
 import { PROBE_NAMES } from '../model/graphs/probe.js';
@@ -16,6 +16,7 @@ import { NAMES } from '../model/graphs/trunk.js';
 import { type Manifest, MODEL_FILES } from '../model/manifest.js';
 import type { DeviceRun } from './device-run.js';
 import { consecutive, evenRows, pastFeeds, rotationFeeds, rowsTensor, tokenFeeds } from './feeds.js';
+import { openGraph } from './open-graph.js';
 import { RotationTable } from './rotation-table.js';
 
 /** Each `[rows]` float32: L2 distances of cached K and V of the second layer, and norms of the fresh ones. */
@@ -134,13 +135,7 @@ export class BlendRunner {
   #session(name: GraphName): Promise<InferenceSession> {
     const opened =
       this.#sessions.get(name) ??
-      InferenceSession.create(join(this.#directory, MODEL_FILES[name]), {
-        intraOpNumThreads: this.#threads,
-        interOpNumThreads: 1,
-        executionMode: 'sequential',
-        graphOptimizationLevel: 'all',
-        extra: { session: { intra_op: { allow_spinning: '0' } } },
-      });
+      openGraph(join(this.#directory, MODEL_FILES[name]), { threads: this.#threads, spins: false });
     this.#sessions.set(name, opened);
     return opened;
   }

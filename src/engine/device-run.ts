@@ -74,14 +74,14 @@ export class DeviceRun {
   }
 
   /**
-   * Fresh rows of a graph, `[sections, rowsMade, row]` → rows `[start, start + rows)`. The graph may have made more
-   * rows than are kept (padding).
+   * Fresh rows of a graph, `[sections, rowsMade, row]`, from its row `from` on → rows `[start, start + rows)`. The
+   * graph may have made more rows than these: padding, or rows of other runs.
    */
-  append(fresh: Uint8Array, start: number, rows: number): void {
+  append(fresh: Uint8Array, start: number, rows: number, from = 0): void {
     const { rowBytes, sections } = this.#layout;
     const sectionBytes = fresh.byteLength / sections;
     for (let section = 0; section < sections; section++) {
-      const at = section * sectionBytes;
+      const at = section * sectionBytes + from * rowBytes;
       this.rows(section, start, start + rows).set(fresh.subarray(at, at + rows * rowBytes));
     }
   }

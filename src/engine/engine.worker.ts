@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createChecksum, slotBytes } from '#storage';
 import { messageOf } from '../errno.js';
 import { readManifest } from '../model/manifest.js';
+import { BatchDecoder } from './batch-decoder.js';
 import { BlendRunner } from './blend-runner.js';
 import { DeviceRun } from './device-run.js';
 import { GraphRunner } from './graph-runner.js';
@@ -47,6 +48,7 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
   const manifest = await readManifest(directory);
   const runner = await GraphRunner.create({ directory, manifest, layout, threads });
   const blendRunner = new BlendRunner({ directory, manifest, layout, threads });
+  const decoder = await BatchDecoder.create({ directory, manifest, layout, threads, runner });
   const runs = new Map<RunId, DeviceRun>();
   const samplers = new Map<SamplerId, Sampler>();
   const slot = (number: number): Uint8Array => {
@@ -111,9 +113,20 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
       return { attention: await blendRunner.score(get(runs, run), start, { tokens, positions }) };
     },
     probe: ({ run, start, tokens }) => blendRunner.probe(get(runs, run), start, tokens),
-    async decode({ run, position, token, sampler }) {
-      const logits = await runner.decode(get(runs, run), position, token);
-      return { sampled: get(samplers, sampler).sample(logits) };
+    async decode({ rows, sharedRows }) {
+      const logits = await decoder.decode(
+        rows.map((row) => ({ ...row, run: get(runs, row.run) })),
+        sharedRows,
+      );
+      const sampled = rows.map(({ sampler }, i) => {
+        const drawing = get(samplers, sampler);
+        try {
+          return drawing.sample(logits[i]!);
+        } catch (error) {
+          return { error: messageOf(error) };
+        }
+      });
+      return { sampled };
     },
   };
 }

@@ -7,13 +7,14 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import { positionMask } from '#blend';
 import type { KvLayout } from '#storage';
 import { NAMES } from '../model/graphs/trunk.js';
 import { type Manifest, MODEL_FILES } from '../model/manifest.js';
 import type { DeviceRun } from './device-run.js';
 import { consecutive, evenRows, type Feeds, pastFeeds, tokenFeeds } from './feeds.js';
+import { openGraph } from './open-graph.js';
 import { RotationTable } from './rotation-table.js';
 
 export class GraphRunner {
@@ -41,17 +42,9 @@ export class GraphRunner {
     readonly threads: number;
   }): Promise<GraphRunner> {
     const { directory, manifest, layout, threads } = options;
-    const open = (file: string, spins: boolean) =>
-      InferenceSession.create(join(directory, file), {
-        intraOpNumThreads: threads,
-        interOpNumThreads: 1,
-        executionMode: 'sequential',
-        graphOptimizationLevel: 'all',
-        // Threads that spin after a tile would take the cores from the decode step that follows.
-        extra: { session: { intra_op: { allow_spinning: spins ? '1' : '0' } } },
-      });
-    const prefill = await open(MODEL_FILES.prefill, false);
-    const decode = await open(MODEL_FILES.decode, true);
+    // Threads that spin after a tile would take the cores from the decode step that follows.
+    const prefill = await openGraph(join(directory, MODEL_FILES.prefill), { threads, spins: false });
+    const decode = await openGraph(join(directory, MODEL_FILES.decode), { threads, spins: true });
     return new GraphRunner({ prefill, decode }, manifest, layout);
   }
 

@@ -32,6 +32,14 @@ export interface SlotRows {
   readonly rows: number;
 }
 
+/** Row `position` of a run, to be computed, and what draws the next token from its logits. */
+export interface DecodeRow {
+  readonly run: RunId;
+  readonly position: number;
+  readonly token: number;
+  readonly sampler: SamplerId;
+}
+
 export type EngineRequest =
   | { readonly op: 'createRun'; readonly run: RunId; readonly capacityTokens: number }
   /** Copies rows `[0, tokens)` of another run. */
@@ -98,14 +106,11 @@ export type EngineRequest =
     }
   /** Measures how far rows `[start, start + tokens.length)` of the second layer are from fresh ones. */
   | { readonly op: 'probe'; readonly run: RunId; readonly start: number; readonly tokens: Int32Array }
-  /** Computes row `position` and draws the next token. */
-  | {
-      readonly op: 'decode';
-      readonly run: RunId;
-      readonly position: number;
-      readonly token: number;
-      readonly sampler: SamplerId;
-    };
+  /**
+   * One step of several sequences, each in a run of its own, at most `BATCH_SLOTS`. Rows `[0, sharedRows)` of all runs
+   * are equal, and read once.
+   */
+  | { readonly op: 'decode'; readonly rows: readonly DecodeRow[]; readonly sharedRows: number };
 
 /** What each request is answered with. */
 export interface EngineResults {
@@ -125,7 +130,8 @@ export interface EngineResults {
   /** `[start]`, summed over rows, heads and layers. */
   score: { readonly attention: Float32Array };
   probe: Deviations;
-  decode: { readonly sampled: SampledToken };
+  /** In the order of the rows; `error` where a row's logits can't be drawn from, which is no other row's fault. */
+  decode: { readonly sampled: readonly (SampledToken | { readonly error: string })[] };
 }
 
 export type Op = EngineRequest['op'];

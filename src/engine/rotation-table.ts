@@ -22,9 +22,9 @@ export class RotationTable {
     this.#frequencies = ropeFrequencies(rope, headDim);
   }
 
-  /** Rows of ascending positions, copied. */
+  /** Rows of positions in any order, copied. */
   at(positions: Int32Array): RotationRows {
-    const end = (positions.at(-1) ?? -1) + 1;
+    const end = positions.reduce((highest, position) => Math.max(highest, position), -1) + 1;
     if (end > this.#positions) this.#grow(Math.ceil(end / GROWTH_POSITIONS) * GROWTH_POSITIONS);
     const half = this.#frequencies.length;
     const cos = new Float32Array(positions.length * half);

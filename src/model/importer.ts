@@ -10,6 +10,7 @@ import { tokenizerFromGguf } from '../text/gguf-tokenizer.js';
 import { fingerprintSource } from './fingerprint.js';
 import { readGgufMetadata } from './gguf/tokenizer_metadata.js';
 import { decodeGraph } from './graphs/decode.js';
+import { decodeBatchGraph } from './graphs/decode-batch.js';
 import { prefillGraph } from './graphs/prefill.js';
 import { probeGraph } from './graphs/probe.js';
 import { rotateGraph } from './graphs/rotate.js';
@@ -73,10 +74,11 @@ export async function importModel(options: ImportOptions): Promise<void> {
   }
 }
 
-/** @returns The bytes of the graphs that K and V depend on; the others only choose or move rows. */
+/** @returns The bytes of the graphs that shared K and V depend on; what the others make or move is never shared. */
 async function writeGraphs(directory: string, options: TrunkOptions): Promise<Uint8Array[]> {
   const graphs = { [MODEL_FILES.prefill]: prefillGraph(options), [MODEL_FILES.decode]: decodeGraph(options) };
   const others = {
+    [MODEL_FILES.decodeBatch]: decodeBatchGraph(options),
     [MODEL_FILES.score]: scoreGraph(options),
     [MODEL_FILES.probe]: probeGraph(options),
     [MODEL_FILES.rotate]: rotateGraph(options),

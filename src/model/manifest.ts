@@ -9,7 +9,7 @@ import { RadixkvError } from '../errors.js';
 import { ARCHITECTURES } from './spec.js';
 
 /** Raised whenever files, graphs or the meaning of KV rows change; older imports are made anew. */
-export const MANIFEST_VERSION = 3;
+export const MANIFEST_VERSION = 4;
 
 const COUNT = z.int().positive();
 const SCALING = z.discriminatedUnion('type', [
@@ -58,6 +58,7 @@ export const MODEL_FILES = {
   manifest: 'manifest.json',
   prefill: 'prefill.onnx',
   decode: 'decode.onnx',
+  decodeBatch: 'decode-batch.onnx',
   score: 'score.onnx',
   probe: 'probe.onnx',
   rotate: 'rotate.onnx',

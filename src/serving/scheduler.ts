@@ -1,5 +1,5 @@
 /**
- * Decides what the engine computes next: one prefill tile, or one decode step of every answer, in turn.
+ * Decides what the engine computes next: one prefill tile, or one decode step of all answers, in turn.
  *
  * Life of a sequence: queued (and loaded from disk) → opened (its cached prefix is in a run) → prefilled tile by tile →
  * decoded → ended; it may be aborted between any two steps, and gives back everything it holds in `#leave`, however it
@@ -20,6 +20,7 @@ import type { Engine } from '../engine/engine.js';
 import type { SampledToken } from '../engine/sampler.js';
 import { RadixkvError } from '../errors.js';
 import { Blending, scratchTokens } from './blending.js';
+import { Decoder } from './decoder.js';
 import type { PassageTask } from './passage-task.js';
 import type { Branch, Sequence } from './sequence.js';
 
@@ -52,6 +53,7 @@ export class Scheduler {
   readonly #engine: Engine;
   readonly #limits: SchedulerLimits;
   readonly #vocab: number;
+  readonly #decoder: Decoder<Branch>;
   readonly #queue: Sequence[] = [];
   readonly #active = new Set<Sequence>();
   readonly #passages = new Set<PassageTask>();
@@ -76,6 +78,7 @@ export class Scheduler {
     this.#engine = options.engine;
     this.#limits = options.limits;
     this.#vocab = options.vocab;
+    this.#decoder = new Decoder({ engine: options.engine, chunkTokens: options.limits.chunkTokens });
     this.#loop = this.#run();
   }
 
@@ -166,9 +169,7 @@ export class Scheduler {
     await this.#admit();
     const prefilling = [...this.#active].find((sequence) => sequence.canCompute);
     if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillStep(prefilling));
-    for (const sequence of this.#active) {
-      if (sequence.branches.length > 0) await this.#guard(sequence, () => this.#decodeStep(sequence));
-    }
+    await this.#decodeStep();
     const isBusy = [...this.#active].some(({ canCompute, branches }) => canCompute || branches.length > 0);
     if (isBusy && ++this.#stepsSincePassage < STEPS_PER_PASSAGE_TILE) return true;
     this.#stepsSincePassage = 0;
@@ -359,18 +360,18 @@ export class Scheduler {
     for (const [index, sampler] of [...sequence.samplers].entries()) {
       const choice = sequence.choices[index]!;
       const { token: nextToken } = sampled[index]!;
-      sequence.branches.push(await this.#branch(sequence, { choice, sampler, nextToken }));
+      sequence.branches.push(await this.#branch({ sequence, choice, sampler, nextToken }));
     }
     // Not before there is memory for every answer, so that a request without it fails before its first text.
     sequence.firstToken();
     for (const [index, branch] of [...sequence.branches].entries()) {
-      this.#extend(sequence, branch, sampled[index]!);
+      this.#extend(branch, sampled[index]!);
     }
   }
 
   /** Takes the next token of an answer; the last token of the last answer completes the sequence. */
-  #extend(sequence: Sequence, branch: Branch, sampled: SampledToken): void {
-    const { choice, run, sampler } = branch;
+  #extend(branch: Branch, sampled: SampledToken): void {
+    const { sequence, choice, run, sampler } = branch;
     branch.nextToken = sampled.token;
     choice.push(sampled);
     if (!choice.isFinished) return;
@@ -388,7 +389,8 @@ export class Scheduler {
   }
 
   /** The first answer continues the prompt's run, every other one a copy of it. */
-  async #branch(sequence: Sequence, parts: Omit<Branch, 'run'>): Promise<Branch> {
+  async #branch(parts: Omit<Branch, 'run'>): Promise<Branch> {
+    const { sequence } = parts;
     const run = sequence.run!;
     if (sequence.branches.length === 0) return { ...parts, run };
     const copy = await this.#cache.fork(run, run.capacityTokens);
@@ -401,27 +403,27 @@ export class Scheduler {
     return { ...parts, run: copy };
   }
 
-  async #decodeStep(sequence: Sequence): Promise<void> {
-    for (const branch of sequence.branches.slice()) {
-      if (!this.#active.has(sequence) || sequence.isAborted) return;
-      const { run, sampler } = branch;
-      if (!(await this.#cache.grow(run))) {
-        throw new RadixkvError('device_memory_full', 'no device memory to continue the answer', {
-          retryAfterS: 1,
-        });
-      }
-      const { nextToken: token } = branch;
-      const position = run.length;
-      const { result } = await this.#engine.call<'decode'>({
-        op: 'decode',
-        run: run.id,
-        position,
-        token,
-        sampler,
+  /** The next token of every running answer. */
+  async #decodeStep(): Promise<void> {
+    for (const sequence of this.#active) await this.#guard(sequence, () => this.#growRuns(sequence));
+    const branches = [...this.#active].flatMap((sequence) => sequence.branches);
+    const isRunning = ({ sequence }: Branch) => this.#active.has(sequence) && !sequence.isAborted;
+    await this.#decoder.step(branches, isRunning, (branch, token) => {
+      const { sequence } = branch;
+      // It may have failed meanwhile, by another of its answers too.
+      if (!this.#active.has(sequence)) return;
+      if (token instanceof RadixkvError) this.#fail(sequence, token);
+      else this.#extend(branch, token);
+    });
+  }
+
+  /** Room for one more row of each answer. */
+  async #growRuns(sequence: Sequence): Promise<void> {
+    for (const { run } of sequence.branches) {
+      if (await this.#cache.grow(run)) continue;
+      throw new RadixkvError('device_memory_full', 'no device memory to continue the answer', {
+        retryAfterS: 1,
       });
-      run.tokens[position] = token;
-      run.length = position + 1;
-      if (this.#active.has(sequence)) this.#extend(sequence, branch, result.sampled);
     }
   }
 

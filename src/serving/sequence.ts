@@ -22,6 +22,7 @@ import { EventQueue } from './event-queue.js';
 
 /** An answer that is being decoded. */
 export interface Branch {
+  readonly sequence: Sequence;
   readonly choice: Choice;
   readonly sampler: SamplerId;
   readonly run: Run;

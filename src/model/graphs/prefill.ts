@@ -23,15 +23,15 @@ export function prefillGraph(options: TrunkOptions): Uint8Array {
   trunk.build(
     (rows, layer) => {
       const inputs = attentionInputs(trunk, rows, layer);
-      const attended = g.either(
+      const [attended] = g.either(
         NAMES.isScattered,
         {
-          yes: (branch) => attend(branch, trunk, inputs, NAMES.mask),
-          no: (branch) => attend(branch, trunk, inputs),
+          yes: (branch) => [attend(branch, trunk, inputs, NAMES.mask)],
+          no: (branch) => [attend(branch, trunk, inputs)],
         },
-        { element: 'float32', dims: [1, 'R', width] },
+        [{ element: 'float32', dims: [1, 'R', width] }],
       );
-      return g.op('Reshape', [attended, g.int64(-1, width)]);
+      return g.op('Reshape', [attended!, g.int64(-1, width)]);
     },
     (h) => g.op('Gather', [h, NAMES.logitRows], { axis: 0 }),
   );

@@ -33,7 +33,7 @@ export const NAMES = {
   /** Total length − 1 and total length, int32 `[1]`. */
   lastPosition: 'last_position',
   totalTokens: 'total_tokens',
-  /** float32 `[1, vocab]`. */
+  /** float32, a row for each one wanted: `[N, vocab]`. */
   logits: 'logits',
   /** `[P, kvHeads, headDim]` of the model's KV type. */
   past: (of: 'k' | 'v', layer: number): string => `past_${of}_${layer}`,
@@ -205,9 +205,9 @@ export class Trunk {
     return kept;
   }
 
-  /** Rows of the KV type as float32. */
-  toFloat32(rows: string): string {
-    return this.kvType === 'float32' ? rows : this.g.op('Cast', [rows], { to: ELEMENT.float32 });
+  /** Rows of the KV type as float32, by a node of `g`: the trunk's graph or a branch of it. */
+  toFloat32(rows: string, g = this.g): string {
+    return this.kvType === 'float32' ? rows : g.op('Cast', [rows], { to: ELEMENT.float32 });
   }
 
   /** SwiGLU: `down(silu(gate(x)) · up(x))`. */

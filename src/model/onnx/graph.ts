@@ -106,24 +106,26 @@ export class GraphBuilder {
   }
 
   /**
-   * A value that one of two branches makes, only the one that is taken. Both may read the values of this graph.
+   * Values that one of two branches makes, only the one that is taken. Both may read the values of this graph.
    *
    * @param condition bool scalar
-   * @param branches nodes added to the builder they are given; the name of the result is returned
+   * @param branches nodes added to the builder they are given; the names of the results are returned
    */
   either(
     condition: string,
-    branches: Readonly<Record<'yes' | 'no', (branch: GraphBuilder) => string>>,
-    result: { readonly element: Element; readonly dims: Dims },
-  ): string {
-    const name = this.#fresh('If');
+    branches: Readonly<Record<'yes' | 'no', (branch: GraphBuilder) => readonly string[]>>,
+    results: readonly { readonly element: Element; readonly dims: Dims }[],
+  ): string[] {
+    const names = results.map(() => this.#fresh('If'));
     const graphOf = (which: 'yes' | 'no') => {
-      const branch = new GraphBuilder(`${name}_${which}_`);
-      branch.output(branches[which](branch), result.element, result.dims);
-      return { graph: branch.#toGraph(`${name}_${which}`) };
+      const branch = new GraphBuilder(`${names[0]!}_${which}_`);
+      for (const [i, made] of branches[which](branch).entries()) {
+        branch.output(made, results[i]!.element, results[i]!.dims);
+      }
+      return { graph: branch.#toGraph(`${names[0]!}_${which}`) };
     };
     const attributes = { then_branch: graphOf('yes'), else_branch: graphOf('no') };
-    return this.#node('', 'If', [condition], [name], attributes)[0]!;
+    return this.#node('', 'If', [condition], names, attributes);
   }
 
   /** A constant int64 vector, shared by equal ones. */
