@@ -12,8 +12,12 @@
  * | `[settled, length)` | blending, and decode after it          | whoever accepts `blended`, from the prompt's  |
  * |                     | (`blended` > 0)                        | end on: only those that continue this prompt  |
  *
- * Invariants: Σ capacity of runs ≤ the budget; a warm run's memory is taken only when nobody copies from it; a hit is
- * believed only after its tokens compare equal. The memory itself is the engine's. Knows no other tier.
+ * Exact rows that another run has already are not copied but read of it: they are the run's *base*, whole chunks of
+ * the other's first ones. A base has no base itself, and stays as it is as long as a run stands on it.
+ *
+ * Invariants: Σ memory of runs ≤ the budget, a base counted once; a warm run's memory is taken only when nobody copies
+ * from it or stands on it; a hit is believed only after its tokens compare equal. The memory itself is the engine's.
+ * Knows no other tier.
  */
 import assert from 'node:assert/strict';
 import type { KvLayout } from '#storage';
@@ -29,7 +33,10 @@ const CAPACITY_STEP_TOKENS = 256;
 export interface Run {
   readonly id: RunId;
   readonly namespace: string;
+  /** Rows it has room for, those of its base included. */
   capacityTokens: number;
+  /** Its first rows are these, `[0, rows)` of another run. */
+  readonly base: RunBase | undefined;
   /** Tokens of the rows; `[0, length)` are meaningful. */
   tokens: Int32Array;
   length: number;
@@ -42,6 +49,11 @@ export interface Run {
   blended: number;
   /** Shared with nobody, and kept for nobody. */
   isPrivate: boolean;
+}
+
+export interface RunBase {
+  readonly run: Run;
+  readonly rows: number;
 }
 
 /** A run that shares rows with a prefix, and how many. */
@@ -93,20 +105,56 @@ export class DeviceRuns {
     return longest;
   }
 
-  /** An active run with the first `rows` rows of `from`: that very run where it can be taken over, else a copy. */
-  async take(namespace: string, from: SharedRows, capacityTokens: number): Promise<Run | undefined> {
+  /**
+   * An active run with the first `rows` rows of `from`: that very run where it can be taken over, else one that stands
+   * on it or has a copy.
+   *
+   * @param options.rowsMax what it may have to grow to; default: its capacity
+   * @param options.isWhole no rows of it may be another run's
+   */
+  async take(
+    namespace: string,
+    from: SharedRows,
+    capacityTokens: number,
+    { rowsMax = capacityTokens, isWhole = false }: { rowsMax?: number; isWhole?: boolean } = {},
+  ): Promise<Run | undefined> {
     const { run, rows } = from;
-    const losesLittle = run !== undefined && shareable(run) - rows < this.#layout.chunkTokens;
-    if (run !== undefined && !run.isActive && losesLittle && run.capacityTokens >= capacityTokens) {
-      return truncate(run, rows, run);
-    }
-    const fresh = this.#allocate(namespace, capacityTokens, run);
-    if (fresh === undefined || run === undefined || !this.#runs.has(run.id)) return fresh;
+    if (run === undefined) return this.#allocate(namespace, capacityTokens);
+    const losesLittle = shareable(run) - rows < this.#layout.chunkTokens;
+    const isFree = !run.isActive && losesLittle && this.#rowsStoodOn(run) <= rows;
+    const fits = run.capacityTokens >= capacityTokens && baseRows(run) <= (isWhole ? 0 : rows);
+    if (isFree && fits) return truncate(run, rows, run);
+    const base = isWhole ? undefined : this.#baseOf(from, rowsMax);
+    const standing = base && this.#allocate(namespace, capacityTokens, { source: run, base });
+    const fresh = standing ?? this.#allocate(namespace, capacityTokens, { source: run });
+    if (fresh === undefined || !this.#runs.has(run.id)) return fresh;
     await this.#copy(run, fresh, rows);
     truncate(fresh, rows, run);
-    if (!run.isActive && losesLittle) this.#free(run);
+    if (isFree && this.#rowsStoodOn(run) === 0) this.#free(run);
     else run.usedAt = ++this.#now;
     return fresh;
+  }
+
+  /**
+   * What a run that shares rows can stand on; undefined for less than a chunk, and where memory might not suffice to
+   * let it grow to `rowsMax` beside its base, however large that is.
+   */
+  #baseOf({ run, rows }: SharedRows, rowsMax: number): RunBase | undefined {
+    if (run === undefined) return undefined;
+    const { chunkTokens } = this.#layout;
+    const base = run.base ?? { run, rows: run.exact };
+    const whole = Math.floor(Math.min(rows, base.rows) / chunkTokens) * chunkTokens;
+    const grown = base.run.capacityTokens + 2 * capacityFor(rowsMax - whole);
+    return whole > 0 && grown <= this.tokensMax ? { run: base.run, rows: whole } : undefined;
+  }
+
+  #standingOn(run: Run): Run[] {
+    return [...this.#runs.values()].filter(({ base }) => base?.run === run);
+  }
+
+  /** The first rows of a run that others stand on. */
+  #rowsStoodOn(run: Run): number {
+    return Math.max(0, ...this.#standingOn(run).map(baseRows));
   }
 
   /**
@@ -116,7 +164,11 @@ export class DeviceRuns {
    */
   async grow(run: Run): Promise<boolean> {
     if (run.length < run.capacityTokens) return true;
-    const larger = this.#allocate(run.namespace, run.capacityTokens + CAPACITY_STEP_TOKENS, run);
+    const { base } = run;
+    const larger = this.#allocate(run.namespace, run.capacityTokens + CAPACITY_STEP_TOKENS, {
+      source: run,
+      ...(base && { base }),
+    });
     if (larger === undefined) return false;
     await this.#copy(run, larger, run.length);
     // The caller keeps its `Run`: the two swap their memory.
@@ -126,6 +178,7 @@ export class DeviceRuns {
     Object.assign(larger, { id, capacityTokens, tokens });
     this.#runs.set(run.id, run);
     this.#runs.set(larger.id, larger);
+    for (const other of this.#standingOn(run)) this.#send({ op: 'rebaseRun', run: other.id, base: run.id });
     this.#free(larger);
     return true;
   }
@@ -141,24 +194,27 @@ export class DeviceRuns {
     run.usedAt = ++this.#now;
   }
 
-  /** Ends a run and frees its memory. */
+  /** Ends a run and frees its memory, or leaves it to those that stand on it. */
   discard(run: Run): void {
-    if (this.#runs.has(run.id)) this.#free(run);
+    if (!this.#runs.has(run.id)) return;
+    if (this.#rowsStoodOn(run) === 0) this.#free(run);
+    else Object.assign(run, { isActive: false, isPrivate: true });
   }
 
   /** The most recently used warm run with rows that decode made, for the scheduler to have them computed again. */
   unsettled(): Run | undefined {
     let latest: Run | undefined;
     for (const run of this.#runs.values()) {
-      const waits = !run.isActive && run.blended === 0 && run.settled < run.length;
+      const isShared = !run.isActive && !run.isPrivate;
+      const waits = isShared && run.blended === 0 && run.settled < run.length;
       if (waits && (latest === undefined || run.usedAt > latest.usedAt)) latest = run;
     }
     return latest;
   }
 
-  /** Frees every run that no request uses; what the host tier holds stays. */
+  /** Frees every run that no request uses or stands on; what the host tier holds stays. */
   dropWarm(): void {
-    for (const run of this.#runs.values()) if (!run.isActive) this.#free(run);
+    for (let victim = this.#victim(); victim !== undefined; victim = this.#victim()) this.#free(victim);
   }
 
   /** The engine lost its memory: every run is gone. */
@@ -168,10 +224,12 @@ export class DeviceRuns {
 
   reading() {
     const runs = [...this.#runs.values()];
-    const tokens = runs.reduce((sum, run) => sum + run.settled, 0);
+    const tokens = runs.reduce((sum, run) => sum + run.settled - baseRows(run), 0);
+    const logicalTokens = runs.reduce((sum, run) => sum + run.capacityTokens, 0);
     return {
       tier: {
         bytes: this.#usedBytes(),
+        logicalBytes: logicalTokens * this.#layout.tokenBytes,
         capacityBytes: this.#capacityBytes,
         chunks: Math.floor(tokens / this.#layout.chunkTokens),
       },
@@ -183,6 +241,12 @@ export class DeviceRuns {
   /** For tests and idle times. */
   audit(): void {
     assert(this.#usedBytes() <= this.#capacityBytes, 'the device budget holds');
+    for (const run of this.#runs.values()) {
+      if (run.base === undefined) continue;
+      const { run: base, rows } = run.base;
+      assert(this.#runs.get(base.id) === base && base.base === undefined, 'a base is there and has none');
+      assert(rows <= base.exact && rows <= run.exact && rows <= run.length, 'a base is exact');
+    }
   }
 
   /** Rows `[0, tokens)` of a run → new memory, which is given back when that fails. */
@@ -195,15 +259,23 @@ export class DeviceRuns {
     }
   }
 
-  /** New memory, evicting warm runs, least recently used first; `source` goes last. */
-  #allocate(namespace: string, capacityTokens: number, source: Run | undefined): Run | undefined {
-    const capacity = capacityFor(capacityTokens);
-    const bytes = capacity * this.#layout.tokenBytes;
+  /** New memory, evicting warm runs, least recently used first; `source` goes last, and the base not at all. */
+  #allocate(
+    namespace: string,
+    capacityTokens: number,
+    { source, base }: { readonly source?: Run; readonly base?: RunBase } = {},
+  ): Run | undefined {
+    const first = base?.rows ?? 0;
+    const capacity = first + capacityFor(capacityTokens - first);
+    const bytes = (capacity - first) * this.#layout.tokenBytes;
     const active = [...this.#runs.values()].filter((run) => run.isActive);
-    const taken = active.reduce((sum, run) => sum + this.#bytesOf(run), 0);
+    const pinned = new Set([...active, ...active.map((run) => run.base?.run), base?.run]);
+    const taken = [...pinned].reduce((sum, run) => sum + (run === undefined ? 0 : this.#bytesOf(run)), 0);
     if (taken + bytes > this.#capacityBytes) return undefined;
     while (this.#usedBytes() + bytes > this.#capacityBytes) {
-      this.#free(this.#victim(source));
+      const victim = this.#victim({ source, kept: base?.run });
+      assert(victim !== undefined, 'the budget holds what is not active');
+      this.#free(victim);
       this.#evicted++;
     }
     const run: Run = {
@@ -211,30 +283,40 @@ export class DeviceRuns {
       namespace,
       capacityTokens: capacity,
       tokens: new Int32Array(capacity),
-      length: 0,
-      settled: 0,
-      exact: 0,
+      length: first,
+      settled: first,
+      exact: first,
       isActive: true,
       usedAt: ++this.#now,
       blended: 0,
       isPrivate: false,
+      base,
     };
     this.#runs.set(run.id, run);
-    this.#send({ op: 'createRun', run: run.id, capacityTokens: capacity });
+    this.#send({
+      op: 'createRun',
+      run: run.id,
+      capacityTokens: capacity,
+      ...(base && { base: { run: base.run.id, rows: base.rows } }),
+    });
     return run;
   }
 
-  #victim(source: Run | undefined): Run {
-    const warm = [...this.#runs.values()].filter((run) => !run.isActive);
-    const others = warm.filter((run) => run !== source);
-    const candidates = others.length > 0 ? others : warm;
-    assert(candidates.length > 0, 'the budget holds what is not active');
-    return candidates.reduce((oldest, run) => (run.usedAt < oldest.usedAt ? run : oldest));
+  /** The least recently used run that is not active and that no other stands on; `source` if there is no other. */
+  #victim({ source, kept }: { source?: Run | undefined; kept?: Run | undefined } = {}): Run | undefined {
+    const bases = new Set([...this.#runs.values()].map(({ base }) => base?.run));
+    const free = [...this.#runs.values()].filter((run) => !run.isActive && run !== kept && !bases.has(run));
+    const others = free.filter((run) => run !== source);
+    const candidates = others.length > 0 ? others : free;
+    return candidates.toSorted((a, b) => a.usedAt - b.usedAt)[0];
   }
 
   #free(run: Run): void {
     this.#runs.delete(run.id);
     this.#send({ op: 'freeRun', run: run.id });
+    const base = run.base?.run;
+    const isLeft = base?.isPrivate === true && !base.isActive && this.#runs.get(base.id) === base;
+    if (isLeft && this.#standingOn(base).length === 0) this.#free(base);
   }
 
   /** Requests that only fail with the engine, whose death the next awaited request reports. */
@@ -243,12 +325,21 @@ export class DeviceRuns {
   }
 
   #bytesOf(run: Run): number {
-    return run.capacityTokens * this.#layout.tokenBytes;
+    return (run.capacityTokens - baseRows(run)) * this.#layout.tokenBytes;
   }
 
   #usedBytes(): number {
     return [...this.#runs.values()].reduce((sum, run) => sum + this.#bytesOf(run), 0);
   }
+}
+
+function baseRows({ base }: Run): number {
+  return base?.rows ?? 0;
+}
+
+/** How many of a run's first rows are in one piece. */
+export function wholeRows({ base, length }: Pick<Run, 'base' | 'length'>): number {
+  return base?.rows ?? length;
 }
 
 function capacityFor(tokens: number): number {

@@ -43,6 +43,8 @@ export interface OpenedRun {
 }
 
 export interface OpenOptions {
+  /** Rows it may have to grow to; default: its capacity. */
+  readonly rowsMax?: number;
   /** What was brought for it from disk, to tell where the rows came from. */
   readonly prefetch?: Prefetch | undefined;
   /** Beside exact rows; by default nothing. */
@@ -231,7 +233,7 @@ export class KvCache {
     namespace: string,
     tokens: Int32Array,
     capacityTokens: number,
-    { prefetch, accepts = 'exact', isPrivate = false }: OpenOptions = {},
+    { rowsMax = capacityTokens, prefetch, accepts = 'exact', isPrivate = false }: OpenOptions = {},
   ): Promise<OpenedRun | undefined> {
     if (isPrivate) {
       const run = await this.scratch(namespace, capacityTokens);
@@ -246,7 +248,9 @@ export class KvCache {
       if (accepts === 'blended' && lease !== undefined && from.rows <= lease.tokens) {
         from = this.#runs.longest(namespace, wanted, 'lossy');
       }
-      const run = await this.#runs.take(namespace, from, capacityTokens);
+      // What is blended is gathered from its run and scattered to it, which must have all rows itself.
+      const isWhole = accepts === 'blended';
+      const run = await this.#runs.take(namespace, from, capacityTokens, { rowsMax, isWhole });
       if (run === undefined) return undefined;
       run.tokens.set(tokens);
       return { run, ...(await this.#fill(run, run.blended > 0 ? undefined : lease, prefetch)) };
@@ -328,9 +332,13 @@ export class KvCache {
     return { cached: rowsByTier(0, run.exact), blended: rowsByTier(run.exact, run.length) };
   }
 
-  /** A second active run with the same rows, for another answer to the same prompt; undefined as `open`. */
-  async fork(run: Run, capacityTokens: number): Promise<Run | undefined> {
-    const copy = await this.#runs.take(run.namespace, { run, rows: run.length }, capacityTokens);
+  /**
+   * A second active run with the same rows, for another answer to the same prompt, which copies no chunk that both
+   * have; undefined as `open`.
+   */
+  async fork(run: Run, rowsMax: number): Promise<Run | undefined> {
+    const from = { run, rows: run.length };
+    const copy = await this.#runs.take(run.namespace, from, run.capacityTokens, { rowsMax });
     copy?.tokens.set(run.tokens.subarray(0, run.length));
     return copy;
   }

@@ -7,7 +7,7 @@ import type { BlendProfile } from './profile.js';
 export const BUILT_IN_PROFILES: readonly BlendProfile[] = [
   {
     version: 2,
-    fingerprint: 'a862baeff77d94a66c24bd942cca9fac0ee51148e5a6390a38a63b43eb0de2e3',
+    fingerprint: 'ec0f6e3fbc3682b2116fe7c37844ee68c5848edd2937c6d9d3ec444443c81a2d',
     data: 'the handbook of an island (comes along)',
     questions: 12,
     passages: 8,

@@ -13,7 +13,7 @@ import { BATCH_NAMES, BATCH_SLOTS, SHARED_PARTS } from '../model/graphs/decode-b
 import { NAMES } from '../model/graphs/trunk.js';
 import { type Manifest, MODEL_FILES } from '../model/manifest.js';
 import { DeviceRun } from './device-run.js';
-import { type Feeds, rowsTensor, tokenFeeds } from './feeds.js';
+import { type Feeds, partTensors, rowsTensor, tokenFeeds } from './feeds.js';
 import type { GraphRunner } from './graph-runner.js';
 import { openGraph } from './open-graph.js';
 import { RotationTable } from './rotation-table.js';
@@ -61,8 +61,8 @@ export class BatchDecoder {
   /**
    * Computes a row each of at most `BATCH_SLOTS` different runs.
    *
-   * @param sharedRows the first rows that all runs have in common, read of the first one; fewer than any row's
-   * position, and a multiple of `SHARED_PARTS`
+   * @param sharedRows the first rows that all runs have in common: fewer than any row's position, a multiple of
+   * `SHARED_PARTS`, and in one piece in one of the runs, of which they are read
    * @returns logits of each row, `[vocab]`.
    */
   async decode(rows: readonly DecodeRow[], sharedRows = 0): Promise<Float32Array[]> {
@@ -72,7 +72,7 @@ export class BatchDecoder {
     const [first] = rows;
     assert(first !== undefined, 'a batch is not empty');
     if (rows.length === 1) return [await this.#runner.decode(first.run, first.position, first.token)];
-    const outputs = await this.#session.run(this.#feeds(rows, first.run, sharedRows));
+    const outputs = await this.#session.run(this.#feeds(rows, sharedRows));
     const fresh = outputs[NAMES.fresh]!.data;
     const logits = outputs[NAMES.logits]!.data;
     assert(
@@ -87,7 +87,7 @@ export class BatchDecoder {
     });
   }
 
-  #feeds(rows: readonly DecodeRow[], first: DeviceRun, sharedRows: number): Feeds {
+  #feeds(rows: readonly DecodeRow[], sharedRows: number): Feeds {
     const tokens = Int32Array.from(rows, ({ token }) => token);
     const positions = Int32Array.from(rows, ({ position }) => position);
     const isShared = sharedRows > 0;
@@ -98,7 +98,10 @@ export class BatchDecoder {
       [BATCH_NAMES.slotRows]: new Tensor('int64', slotRows, [BATCH_SLOTS]),
     };
     const { kvHeads, headDim, sections } = this.#layout;
-    const [source, end] = isShared ? [first, sharedRows] : [this.#unread, SHARED_PARTS];
+    const whole = rows.find(({ run: { baseRows } }) => baseRows === 0 || baseRows >= sharedRows);
+    assert(!isShared || whole !== undefined, 'common rows are in one piece in one of the runs');
+    const [source, end] =
+      isShared && whole !== undefined ? [whole.run, sharedRows] : [this.#unread, SHARED_PARTS];
     const dims = [end / SHARED_PARTS, SHARED_PARTS * kvHeads, headDim];
     for (let section = 0; section < sections; section++) {
       const [of, layer] = [section % 2 === 0 ? 'k' : 'v', section >> 1] as const;
@@ -106,10 +109,11 @@ export class BatchDecoder {
       feeds[BATCH_NAMES.shared(of, layer)] = common.reshape(dims);
       for (let slot = 0; slot < BATCH_SLOTS; slot++) {
         const row = rows[slot];
-        feeds[BATCH_NAMES.past(of, layer, slot)] =
-          row === undefined
-            ? rowsTensor(this.#unread, this.#layout, { section, start: 0, end: 1 })
-            : rowsTensor(row.run, this.#layout, { section, start: sharedRows, end: row.position });
+        const [run, start, end] =
+          row === undefined ? [this.#unread, 0, 0] : [row.run, sharedRows, row.position];
+        const parts = partTensors(run, this.#layout, { section, start, end });
+        feeds[BATCH_NAMES.base(of, layer, slot)] = parts.base;
+        feeds[BATCH_NAMES.past(of, layer, slot)] = parts.past;
       }
     }
     return feeds;

@@ -1,40 +1,69 @@
 /**
  * Device memory of one sequence on the CPU: per layer one K and one V section, token-major, so that the rows
  * `[0, n)` of a section are one view. Copies are plain memory copies of rows; nothing here computes.
+ *
+ * A run may have its first rows in another one, its *base*, which several runs may share. These are only read.
  */
 import assert from 'node:assert/strict';
 import type { KvLayout } from '#storage';
 
+/** Rows `[0, rows)` of a run that has none but its own. */
+export interface RunBase {
+  readonly run: DeviceRun;
+  readonly rows: number;
+}
+
 export class DeviceRun {
+  /** All rows, those of the base too. */
   readonly capacityTokens: number;
   readonly buffer: ArrayBuffer;
   readonly #layout: KvLayout;
   readonly #bytes: Uint8Array;
+  #base: RunBase | undefined;
 
-  /** @param buffer memory to use, at least `capacityTokens * layout.tokenBytes` long. */
-  constructor(layout: KvLayout, capacityTokens: number, buffer: ArrayBuffer) {
-    assert(buffer.byteLength >= capacityTokens * layout.tokenBytes);
+  /** @param buffer memory to use, at least `layout.tokenBytes` long for each row that is not the base's. */
+  constructor(layout: KvLayout, capacityTokens: number, buffer: ArrayBuffer, base?: RunBase) {
     this.#layout = layout;
     this.capacityTokens = capacityTokens;
     this.buffer = buffer;
     this.#bytes = new Uint8Array(buffer);
+    this.#base = base;
+    assert(base === undefined || base.run.baseRows === 0, 'a base has no base');
+    assert(buffer.byteLength >= (capacityTokens - this.baseRows) * layout.tokenBytes);
   }
 
-  /** Where row `row` of a section starts, in bytes from the start of `buffer`. */
-  offset(section: number, row: number): number {
-    assert(row <= this.capacityTokens, 'a row is within its run');
-    return (section * this.capacityTokens + row) * this.#layout.rowBytes;
+  /** Rows that are another run's. */
+  get baseRows(): number {
+    return this.#base?.rows ?? 0;
   }
 
-  /** The bytes of rows `[start, end)` of a section; no copy. */
+  /** The same first rows have moved to another run. */
+  rebase(run: DeviceRun): void {
+    assert(this.#base !== undefined && run.baseRows === 0, 'a base has no base');
+    this.#base = { ...this.#base, run };
+  }
+
+  /** The bytes of rows `[start, end)` of a section, all of them the base's or none; no copy. */
   rows(section: number, start: number, end: number): Uint8Array {
-    return this.#bytes.subarray(this.offset(section, start), this.offset(section, end));
+    const { baseRows } = this;
+    if (this.#base !== undefined && end <= baseRows) return this.#base.run.rows(section, start, end);
+    assert(
+      baseRows <= start && start <= end && end <= this.capacityTokens,
+      'rows are within a part of a run',
+    );
+    const at = section * (this.capacityTokens - baseRows) - baseRows;
+    const { rowBytes } = this.#layout;
+    return this.#bytes.subarray((at + start) * rowBytes, (at + end) * rowBytes);
   }
 
-  /** Copies rows `[0, tokens)` of another run of the same layout. */
+  /** Copies rows `[baseRows, tokens)` of another run of the same layout. */
   copyFrom(other: DeviceRun, tokens: number): void {
+    const cuts = [this.baseRows, Math.max(this.baseRows, Math.min(other.baseRows, tokens)), tokens];
     for (let section = 0; section < this.#layout.sections; section++) {
-      this.rows(section, 0, tokens).set(other.rows(section, 0, tokens));
+      for (const [i, start] of cuts.slice(0, -1).entries()) {
+        const end = cuts[i + 1]!;
+        if (start < end) this.rows(section, start, end).set(other.rows(section, start, end));
+      }
     }
   }
 

@@ -56,11 +56,13 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
     return slotBytes(slab, number);
   };
   return {
-    createRun({ run, capacityTokens }) {
-      runs.set(
-        run,
-        new DeviceRun(layout, capacityTokens, new ArrayBuffer(capacityTokens * layout.tokenBytes)),
-      );
+    createRun({ run, capacityTokens, base }) {
+      const bytes = (capacityTokens - (base?.rows ?? 0)) * layout.tokenBytes;
+      const rows = base && { run: get(runs, base.run), rows: base.rows };
+      runs.set(run, new DeviceRun(layout, capacityTokens, new ArrayBuffer(bytes), rows));
+    },
+    rebaseRun({ run, base }) {
+      get(runs, run).rebase(get(runs, base));
     },
     copyRun({ from, to, tokens }) {
       get(runs, to).copyFrom(get(runs, from), tokens);

@@ -16,10 +16,24 @@ export function rowsTensor(
   const { kvHeads, headDim, dtype } = layout;
   const dims = [rows.end - rows.start, kvHeads, headDim];
   const elements = dims[0]! * kvHeads * headDim;
-  const offset = run.offset(rows.section, rows.start);
+  const { buffer, byteOffset } = run.rows(rows.section, rows.start, rows.end);
   return dtype === 'float16'
-    ? new Tensor('float16', new Uint16Array(run.buffer, offset, elements), dims)
-    : new Tensor('float32', new Float32Array(run.buffer, offset, elements), dims);
+    ? new Tensor('float16', new Uint16Array(buffer, byteOffset, elements), dims)
+    : new Tensor('float32', new Float32Array(buffer, byteOffset, elements), dims);
+}
+
+/** Rows `[start, end)` of a section in two parts, those of the run's base and its own; either may be empty. */
+export function partTensors(
+  run: DeviceRun,
+  layout: KvLayout,
+  { section, start, end }: Parameters<typeof rowsTensor>[2],
+): { readonly base: Tensor; readonly past: Tensor } {
+  const cut = (row: number) => ({ base: Math.min(row, run.baseRows), past: Math.max(row, run.baseRows) });
+  const [from, to] = [cut(start), cut(end)];
+  return {
+    base: rowsTensor(run, layout, { section, start: from.base, end: to.base }),
+    past: rowsTensor(run, layout, { section, start: from.past, end: to.past }),
+  };
 }
 
 /** Rows `[0, rows)` of the first `layers` layers: what new rows attend to. */
@@ -30,8 +44,10 @@ export function pastFeeds(
 ): Feeds {
   const feeds: Feeds = {};
   for (let section = 0; section < 2 * past.layers; section++) {
-    const name = NAMES.past(section % 2 === 0 ? 'k' : 'v', section >> 1);
-    feeds[name] = rowsTensor(run, layout, { section, start: 0, end: past.rows });
+    const [of, layer] = [section % 2 === 0 ? 'k' : 'v', section >> 1] as const;
+    const parts = partTensors(run, layout, { section, start: 0, end: past.rows });
+    feeds[NAMES.base(of, layer)] = parts.base;
+    feeds[NAMES.past(of, layer)] = parts.past;
   }
   return feeds;
 }

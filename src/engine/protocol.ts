@@ -3,7 +3,7 @@
  *
  * Every request has a number and gets exactly one reply, in order. Messages carry run and slot numbers, tokens and
  * row ranges, never KV bytes. A *run* is the device memory of one sequence: K and V rows `[0, capacity)` of all
- * layers. A *sampler* is the drawing state of one choice.
+ * layers, of which the first may be those of another run, its *base*. A *sampler* is the drawing state of one choice.
  */
 import type { ReusedSpan } from '#blend';
 import type { KvLayout, Slab } from '#storage';
@@ -41,8 +41,16 @@ export interface DecodeRow {
 }
 
 export type EngineRequest =
-  | { readonly op: 'createRun'; readonly run: RunId; readonly capacityTokens: number }
-  /** Copies rows `[0, tokens)` of another run. */
+  /** A run whose first rows may be those of another one, which has them all itself; the capacity is of all rows. */
+  | {
+      readonly op: 'createRun';
+      readonly run: RunId;
+      readonly capacityTokens: number;
+      readonly base?: { readonly run: RunId; readonly rows: number };
+    }
+  /** A run's first rows are now those of `base`, which equal them. */
+  | { readonly op: 'rebaseRun'; readonly run: RunId; readonly base: RunId }
+  /** Copies rows of another run up to `tokens`: those that are not the base's. */
   | { readonly op: 'copyRun'; readonly from: RunId; readonly to: RunId; readonly tokens: number }
   | { readonly op: 'freeRun'; readonly run: RunId }
   | {
@@ -115,6 +123,7 @@ export type EngineRequest =
 /** What each request is answered with. */
 export interface EngineResults {
   createRun: undefined;
+  rebaseRun: undefined;
   copyRun: undefined;
   freeRun: undefined;
   createSampler: undefined;

@@ -7,11 +7,11 @@
  * prompt that all begin with, a document that some go on with) the one is shared that pays most. Pure.
  */
 import assert from 'node:assert/strict';
-import { commonPrefix, type Run } from '../cache/device-runs.js';
-import type { DecodeCosts } from './decode-costs.js';
+import { commonPrefix, type Run, wholeRows } from '../cache/device-runs.js';
+import type { DecodeShape } from './decode-costs.js';
 
 /** The part of a run that planning reads. Rows `[0, exact)` of equal tokens in a namespace are equal. */
-export type PlannedRun = Pick<Run, 'namespace' | 'tokens' | 'length' | 'exact'>;
+export type PlannedRun = Pick<Run, 'namespace' | 'tokens' | 'length' | 'exact' | 'base'>;
 
 export interface PlannedBatch<Member> {
   readonly members: readonly Member[];
@@ -27,10 +27,10 @@ export interface BatchLimits {
   readonly sharedRowsStep: number;
 }
 
-/** Cuts members, of which there is at least one, into batches. */
+/** @param predict milliseconds of a batch */
 export function planDecode<Member extends { readonly run: PlannedRun }>(
   members: readonly Member[],
-  costs: Pick<DecodeCosts, 'predict'>,
+  predict: (shape: DecodeShape) => number,
   limits: BatchLimits,
 ): PlannedBatch<Member>[] {
   const ordered = members.toSorted((a, b) => radixOrder(a.run, b.run));
@@ -44,9 +44,9 @@ export function planDecode<Member extends { readonly run: PlannedRun }>(
     let shared = Infinity;
     for (let start = end - 1; start >= Math.max(0, end - limits.rowsMax); start--) {
       const positions = ordered.slice(start, end).map(({ run }) => run.length);
-      const usable = usableRows(Math.min(shared, ...positions.map((position) => position - 1)), limits);
-      for (const sharedRows of end - start > 1 && usable > 0 ? [usable, 0] : [0]) {
-        const ms = best[start]!.ms + costs.predict({ positions, sharedRows });
+      const usable = sharedRowsOf(ordered.slice(start, end), shared, limits);
+      for (const sharedRows of usable > 0 ? [usable, 0] : [0]) {
+        const ms = best[start]!.ms + predict({ positions, sharedRows });
         if (quickest === undefined || ms < quickest.ms) quickest = { ms, start, sharedRows };
       }
       shared = Math.min(shared, common[start]!);
@@ -62,7 +62,15 @@ export function planDecode<Member extends { readonly run: PlannedRun }>(
   return batches;
 }
 
-function usableRows(rows: number, { sharedRowsMin, sharedRowsStep }: BatchLimits): number {
+/** How many of the `common` rows can be read once: as many as one of the runs has in one piece, but no whole run. */
+export function sharedRowsOf(
+  members: readonly { readonly run: PlannedRun }[],
+  common: number,
+  { sharedRowsMin, sharedRowsStep }: BatchLimits,
+): number {
+  if (members.length < 2) return 0;
+  const whole = Math.max(...members.map(({ run }) => wholeRows(run)));
+  const rows = Math.min(common, whole, ...members.map(({ run }) => run.length - 1));
   const usable = Math.floor(rows / sharedRowsStep) * sharedRowsStep;
   return usable >= sharedRowsMin ? usable : 0;
 }

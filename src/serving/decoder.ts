@@ -5,8 +5,12 @@ import type { SamplerId } from '../engine/protocol.js';
 import type { SampledToken } from '../engine/sampler.js';
 import { RadixkvError } from '../errors.js';
 import { BATCH_SLOTS, SHARED_PARTS } from '../model/graphs/decode-batch.js';
-import { DecodeCosts } from './decode-costs.js';
-import { type PlannedBatch, planDecode } from './decode-plan.js';
+import { DecodeCosts, type DecodeShape } from './decode-costs.js';
+import { type BatchLimits, type PlannedBatch, planDecode, sharedRowsOf } from './decode-plan.js';
+
+/** Batches are planned anew after so many steps, since answers grow. */
+const STEPS_PER_PLAN = 64;
+const PLANS_PER_TRIAL = 16;
 
 /** An answer whose last token is drawn, but whose row is not computed yet; its run has room for it. */
 export interface Decoded {
@@ -17,17 +21,22 @@ export interface Decoded {
 
 export class Decoder<Answer extends Decoded> {
   readonly #engine: Engine;
-  readonly #chunkTokens: number;
+  readonly #limits: BatchLimits;
   readonly #costs = new DecodeCosts();
   #planned: { readonly answers: readonly Answer[]; readonly batches: readonly PlannedBatch<Answer>[] } = {
     answers: [],
     batches: [],
   };
   #stepsPlanned = 0;
+  #plans = 0;
 
   constructor(options: { readonly engine: Engine; readonly chunkTokens: number }) {
     this.#engine = options.engine;
-    this.#chunkTokens = options.chunkTokens;
+    this.#limits = {
+      rowsMax: BATCH_SLOTS,
+      sharedRowsMin: options.chunkTokens,
+      sharedRowsStep: SHARED_PARTS,
+    };
   }
 
   /**
@@ -44,23 +53,22 @@ export class Decoder<Answer extends Decoded> {
     for (const { members, sharedRows } of this.#plan(answers)) {
       const wanted = members.filter(isWanted);
       if (wanted.length === 0) continue;
-      const drawn = await this.#decode(wanted, wanted.length > 1 ? sharedRows : 0);
+      const drawn = await this.#decode(wanted, sharedRowsOf(wanted, sharedRows, this.#limits));
       for (const [i, answer] of wanted.entries()) onToken(answer, drawn[i]!);
     }
   }
 
-  /** The same batches as long as the answers are the same, for as many steps as a chunk has tokens. */
+  /** The same batches for a while, as long as the answers are the same. */
   #plan(answers: readonly Answer[]): readonly PlannedBatch<Answer>[] {
     const { answers: before, batches } = this.#planned;
     const areSame = answers.length === before.length && answers.every((answer, i) => answer === before[i]);
-    if (areSame && ++this.#stepsPlanned < this.#chunkTokens) return batches;
+    if (areSame && ++this.#stepsPlanned < STEPS_PER_PLAN) return batches;
     this.#stepsPlanned = 0;
-    const limits = {
-      rowsMax: BATCH_SLOTS,
-      sharedRowsMin: this.#chunkTokens,
-      sharedRowsStep: SHARED_PARTS,
-    };
-    this.#planned = { answers, batches: planDecode(answers, this.#costs, limits) };
+    // What was measured to be slow once is tried again now and then.
+    const isTrial = ++this.#plans % PLANS_PER_TRIAL === 0;
+    const predict = (shape: DecodeShape) =>
+      isTrial ? this.#costs.believed(shape) : this.#costs.predict(shape);
+    this.#planned = { answers, batches: planDecode(answers, predict, this.#limits) };
     return this.#planned.batches;
   }
 

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 const KEPT_WEIGHT = 0.99;
 
 /** A measurement is taken for at most so many times the prediction: now and then a machine has other things to do. */
-const SURPRISE_MAX = 4;
+const SURPRISE_MAX = 3;
 
 export class LeastSquares {
   readonly #belief: readonly number[];
@@ -27,9 +27,12 @@ export class LeastSquares {
     this.#coefficients = belief;
   }
 
-  /** Never negative, and neither is what a feature adds. */
+  /** Never negative. */
   predict(features: readonly number[]): number {
-    return features.reduce((sum, x, i) => sum + x * Math.max(0, this.#coefficients[i]!), 0);
+    return Math.max(
+      0,
+      features.reduce((sum, x, i) => sum + x * this.#coefficients[i]!, 0),
+    );
   }
 
   /** @param features as many as there are coefficients */

@@ -268,6 +268,7 @@ export class Scheduler {
     const canGrow = 2 * rowsMax <= this.#cache.tokensMax;
     const rows = canGrow ? Math.min(rowsMax, prompt.length + ANSWER_ROWS) : rowsMax;
     const opened = await this.#cache.open(request.namespace, prompt, rows, {
+      rowsMax,
       prefetch: sequence.prefetch,
       accepts: sequence.accepts,
       isPrivate: request.cache.mode === 'off',
@@ -393,7 +394,7 @@ export class Scheduler {
     const { sequence } = parts;
     const run = sequence.run!;
     if (sequence.branches.length === 0) return { ...parts, run };
-    const copy = await this.#cache.fork(run, run.capacityTokens);
+    const copy = await this.#cache.fork(run, sequence.prompt.length + sequence.answerTokensMax);
     if (copy === undefined) {
       throw new RadixkvError('device_memory_full', `no device memory for ${sequence.request.n} answers`, {
         param: 'n',

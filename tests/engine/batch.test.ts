@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { WeightsOption } from '../../src/config/options.js';
 import { BatchDecoder, type DecodeRow } from '../../src/engine/batch-decoder.js';
+import { DeviceRun, type RunBase } from '../../src/engine/device-run.js';
 import { readManifest } from '../../src/model/manifest.js';
 import { loadTinyModel, loadTinyModels, type TinyModel } from '../support/golden.js';
 import { importForTest, type ModelSession, openSession, prefillTiles } from '../support/model-session.js';
@@ -109,7 +110,49 @@ for (const weights of ['float32', 'auto'] as const) {
   });
 }
 
-test('the common rows are read of the first sequence alone', async (context) => {
+test('runs that stand on another one are decoded as if they had all rows themselves', async (context) => {
+  const model = loadTinyModel('chat');
+  const subject = await open(context, model, 'auto', 'float16');
+  const { layout } = subject;
+  const standing = ({ run, ...row }: DecodeRow, base: RunBase): DecodeRow => {
+    const own = new ArrayBuffer((run.capacityTokens - base.rows) * layout.tokenBytes);
+    const copy = new DeviceRun(layout, run.capacityTokens, own, base);
+    copy.copyFrom(run, row.position);
+    return { ...row, run: copy };
+  };
+  const own = [3, 5, 1, 4];
+  // Common rows that end before, at and behind the end of a base.
+  for (const [shared, baseRows] of [
+    [0, 4],
+    [4, 8],
+    [8, 8],
+    [10, 10],
+    [10, 6],
+  ] as const) {
+    const batch = { shared: Math.max(shared, baseRows), own };
+    const expected = await subject.decoder.decode(await beginAll(subject, model, batch), shared);
+    const [first, ...others] = await beginAll(subject, model, batch);
+    const base = { run: first!.run, rows: baseRows };
+    const rows = [first!, ...others.map((row) => standing(row, base))];
+    const logits = await subject.decoder.decode(rows, shared);
+    assert.deepEqual(logits, expected, `${shared} common rows, a base of ${baseRows}`);
+    const next = others.map((row, i) => standing({ ...row, position: row.position + 1, token: i }, base));
+    for (const [i, { run, position, token }] of next.entries()) {
+      const whole = { ...others[i]!, position, token };
+      assert.deepEqual(
+        await subject.runner.decode(run, position, token),
+        await subject.runner.decode(whole.run, position, token),
+      );
+      const tokens = Int32Array.of(1, 2, 3);
+      assert.deepEqual(
+        await subject.runner.prefill(run, baseRows, tokens),
+        await subject.runner.prefill(whole.run, baseRows, tokens),
+      );
+    }
+  }
+});
+
+test('the common rows are read of one sequence alone', async (context) => {
   const model = loadTinyModel('chat');
   const subject = await open(context, model, 'auto', 'float16');
   const batch = { shared: 8, own: [3, 5, 1] };

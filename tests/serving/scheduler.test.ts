@@ -107,6 +107,89 @@ suite('while a long prompt is prefilled', () => {
   });
 });
 
+/** Of each decode request so far: the runs it has a row of, and how many rows these have in common. */
+const decodesOf = ({ tap }: TestBackend) =>
+  tap.requests.flatMap((asked) =>
+    asked.op === 'decode' ? [{ runs: asked.rows.map(({ run }) => run), sharedRows: asked.sharedRows }] : [],
+  );
+
+suite('running answers', () => {
+  const asks = [
+    { prompt: 'one', maxTokens: 30 },
+    { prompt: 'another one, longer', maxTokens: 12 },
+    { prompt: 'two answers', maxTokens: 20, n: 2, sampling: { temperature: 1, seed: 4 } },
+    { prompt: 'x', maxTokens: 25 },
+  ];
+
+  test('are decoded together, those of all requests, and equal themselves alone', async (t) => {
+    const alone = [];
+    const other = await testBackend(t);
+    for (const what of asks) alone.push((await ask(other, what)).texts);
+    // Nothing is known yet of how long batches take, and they are tried.
+    const backend = await testBackend(t);
+    const together = await Promise.all(asks.map((what) => ask(backend, what)));
+    assert.deepEqual(
+      together.map(({ texts }) => texts),
+      alone,
+    );
+    const steps = decodesOf(backend);
+    assert(steps.some(({ runs }) => runs.length > 1));
+    for (const { runs } of steps) assert.equal(new Set(runs).size, runs.length);
+    await assertNothingLeft(backend);
+  });
+
+  test('with a prefix in common read and hold it once, and equal themselves alone', async (t) => {
+    const system = 'All of them begin with this, and then go on each in its own way. '.repeat(10);
+    const asked = ['first', 'second', 'third one', 'x'].map((end) => ({
+      prompt: system + end,
+      maxTokens: 24,
+    }));
+    const alone = [];
+    const cold = await testBackend(t);
+    for (const what of asked) {
+      alone.push((await ask(cold, { ...what, namespace: what.prompt })).text);
+    }
+    const backend = await testBackend(t, { maxActive: 8 });
+    let shared = { tokens: 0, logicalTokens: 0 };
+    backend.tap.onRequest = (request) => {
+      backend.cache.audit();
+      if (request.op !== 'decode' || backend.scheduler.active < asked.length) return;
+      const { bytes, logicalBytes } = backend.cache.reading().device;
+      shared = { tokens: bytes / TINY_TOKEN_BYTES, logicalTokens: logicalBytes / TINY_TOKEN_BYTES };
+    };
+    const together = await Promise.all(asked.map((what) => ask(backend, what)));
+    assert.deepEqual(
+      together.map(({ text }) => text),
+      alone,
+    );
+    const widest = decodesOf(backend).filter(({ runs }) => runs.length === asked.length);
+    assert(widest.some(({ sharedRows }) => sharedRows > 600));
+    assert(shared.tokens < 768 + 4 * 256 && shared.logicalTokens > 4 * 640, JSON.stringify(shared));
+    await assertNothingLeft(backend);
+  });
+
+  test('go on unchanged when one of them is aborted, or can not be drawn from', async (t) => {
+    const backend = await testBackend(t);
+    const what = { prompt: 'it goes on', maxTokens: 40 };
+    const { text } = await ask(backend, what);
+    const aborter = new AbortController();
+    // The only token it may draw is ruled out once drawn.
+    const logitBias = new Map(Array.from({ length: 259 }, (_, token) => [token, -Infinity] as const));
+    logitBias.set(97, 0);
+    const stuck = { prompt: 'stuck', maxTokens: 9, sampling: { logitBias, frequencyPenalty: Infinity } };
+    backend.tap.onRequest = (asked) => {
+      if (asked.op === 'decode' && backend.scheduler.active === 3) aborter.abort();
+    };
+    const going = [0, 1].map((i) => ask(backend, { ...what, namespace: `${i}` }));
+    const aborted = ask(backend, { prompt: 'it ends', maxTokens: 40, signal: aborter.signal });
+    await assert.rejects(ask(backend, stuck), refused('engine_failed'));
+    for (const answer of await Promise.all(going)) assert.equal(answer.text, text);
+    assert((await aborted).usage.completionTokens < 40);
+    assert.equal(backend.service.ready().ready, true);
+    await assertNothingLeft(backend);
+  });
+});
+
 suite('memory', () => {
   test('a prompt that can never fit is refused by name', async (t) => {
     const backend = await testBackend(t, { deviceBytes: 512 * TINY_TOKEN_BYTES });

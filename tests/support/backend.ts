@@ -87,14 +87,14 @@ export class WorkerTap {
       .reduce((sum, asked) => sum + (asked.op === 'prefill' ? asked.tokens.length : 0), 0);
   }
 
-  /** Rows of all runs that the worker holds. */
+  /** Rows of all runs that the worker holds, those of a base once. */
   get runTokens(): number {
     return [...this.runs.values()].reduce((sum, tokens) => sum + tokens, 0);
   }
 
   #note(asked: EngineRequest): void {
     this.requests.push(asked);
-    if (asked.op === 'createRun') this.runs.set(asked.run, asked.capacityTokens);
+    if (asked.op === 'createRun') this.runs.set(asked.run, asked.capacityTokens - (asked.base?.rows ?? 0));
     if (asked.op === 'freeRun') this.runs.delete(asked.run);
     if (asked.op === 'createSampler') this.samplers.add(asked.sampler);
     if (asked.op === 'freeSampler') this.samplers.delete(asked.sampler);

@@ -20,7 +20,7 @@ export function attentionInputs(trunk: Trunk, { q, k, v }: LayerRows, layer: num
     const turned = g.op('Transpose', [trunk.toFloat32(past)], { perm: [1, 0, 2] });
     return g.op('Unsqueeze', [turned, g.int64(0)]);
   };
-  const past = (['k', 'v'] as const).map((of) => headMajor(NAMES.past(of, layer)));
+  const past = (['k', 'v'] as const).map((of) => headMajor(trunk.withPast(of, layer)));
   return [q, flat(k), flat(v), ...past, NAMES.lastPosition, NAMES.totalTokens];
 }
 

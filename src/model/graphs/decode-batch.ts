@@ -3,14 +3,14 @@
  *
  * Embedding, products and norms take all rows at once, so that the weights are read once a step. Attention has the two
  * phases of ChunkAttention (Ye et al., ACL 2024, §3.3). Keys that all R sequences have in common are read once for all
- * of them, in one matrix product a key/value head. Each sequence's own keys are its slot's: as they lie, of any number
- * but none, joined by its new row. The parts are put together by the logarithms of their softmax denominators.
+ * of them, in one matrix product a key/value head. Each sequence's own keys are its slot's: as they lie, joined by
+ * its new row. The parts are put together by the logarithms of their softmax denominators.
  *
  * The common keys are attended in two halves, the even rows and the odd ones, which is a matter of dimensions only: an
  * odd number of key/value heads leaves one of two threads idle, twice as many do not.
  */
 import { GraphBuilder } from '../onnx/graph.js';
-import { type Attended, attend, attendOne } from './decode.js';
+import { type Attended, attend } from './decode.js';
 import { type LayerRows, NAMES, Trunk, type TrunkOptions } from './trunk.js';
 
 /** Sequences that one run of the graph takes. */
@@ -36,7 +36,8 @@ export const BATCH_NAMES = {
   slotRows: 'slot_rows',
   /** P rows of all key/value heads, as `[P ÷ SHARED_PARTS, SHARED_PARTS × kvHeads, headDim]`. */
   shared: (of: 'k' | 'v', layer: number): string => `shared_${of}_${layer}`,
-  /** `[S, kvHeads, headDim]`, S ≥ 1. */
+  /** As of one sequence, in two parts, without the common keys. */
+  base: (of: 'k' | 'v', layer: number, slot: number): string => `${NAMES.base(of, layer)}_${slot}`,
   past: (of: 'k' | 'v', layer: number, slot: number): string => `${NAMES.past(of, layer)}_${slot}`,
 } as const;
 
@@ -52,7 +53,8 @@ export function decodeBatchGraph(options: TrunkOptions): Uint8Array {
     for (const of of ['k', 'v'] as const) {
       g.input(BATCH_NAMES.shared(of, layer), options.kvType, ['H', SHARED_PARTS * kvHeads, headDim]);
       for (let slot = 0; slot < BATCH_SLOTS; slot++) {
-        g.input(BATCH_NAMES.past(of, layer, slot), options.kvType, [`S${slot}`, kvHeads, headDim]);
+        g.input(BATCH_NAMES.base(of, layer, slot), options.kvType, [`B${slot}`, kvHeads, headDim]);
+        g.input(BATCH_NAMES.past(of, layer, slot), options.kvType, [`P${slot}`, kvHeads, headDim]);
       }
     }
   }
@@ -122,8 +124,11 @@ function attendGroup(
   const { bySlot, slots, layer } = group;
   const parts = slots.map((slot) => {
     const { q, k, v } = bySlot[slot]!;
-    const past = { k: BATCH_NAMES.past('k', layer, slot), v: BATCH_NAMES.past('v', layer, slot) };
-    return attendOne(g, trunk, { q: g.op('Squeeze', [q, g.int64(0)]), k, v }, past);
+    const row = { k, v };
+    return attend(g, trunk, g.op('Squeeze', [q, g.int64(0)]), (of) => {
+      const past = [BATCH_NAMES.base(of, layer, slot), BATCH_NAMES.past(of, layer, slot)];
+      return g.op('Concat', [...past, row[of]], { axis: 0 });
+    });
   });
   const attended = g.op(
     'Concat',
@@ -175,7 +180,7 @@ function withShared(
   const headMajor = g.op('Transpose', [rows.q], { perm: [1, 0, 2, 3] });
   const queries = g.op('Reshape', [headMajor, g.int64(kvHeads, -1, headDim)]);
   const repeated = g.op('Concat', Array<string>(SHARED_PARTS).fill(queries), { axis: 0 });
-  const shared = attend(g, trunk, repeated, (of) => trunk.toFloat32(BATCH_NAMES.shared(of, layer), g));
+  const shared = attend(g, trunk, repeated, (of) => BATCH_NAMES.shared(of, layer));
   const largest = (of: 'scores' | 'weights') => {
     const reduce = (part: Attended) => g.op('ReduceMax', [part[of]], { axes: [-1], keepdims: 1 });
     const padded = g.op('Concat', rows.parts.map(reduce), { axis: 1 });

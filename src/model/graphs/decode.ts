@@ -6,7 +6,7 @@
  * float16 rows that halves the memory traffic, which is what a long context costs.
  */
 import { GraphBuilder } from '../onnx/graph.js';
-import { type LayerRows, NAMES, Trunk, type TrunkOptions } from './trunk.js';
+import { Trunk, type TrunkOptions } from './trunk.js';
 
 export function decodeGraph(options: TrunkOptions): Uint8Array {
   const g = new GraphBuilder();
@@ -16,8 +16,8 @@ export function decodeGraph(options: TrunkOptions): Uint8Array {
   trunk.build(
     ({ q, k, v }, layer) => {
       const grouped = g.op('Reshape', [q, g.int64(kvHeads, heads / kvHeads, headDim)]);
-      const past = { k: NAMES.past('k', layer), v: NAMES.past('v', layer) };
-      const { attended } = attendOne(g, trunk, { q: grouped, k, v }, past);
+      const rows = { k, v };
+      const { attended } = attend(g, trunk, grouped, (of) => trunk.withPast(of, layer, rows[of]));
       return g.op('Reshape', [attended, g.int64(1, heads * headDim)]);
     },
     (h) => h,
@@ -36,33 +36,22 @@ export interface Attended {
 }
 
 /**
- * Attention of one row over its past and itself.
+ * Attention of queries over keys that all of them see.
  *
  * @param g the graph of `trunk` or a branch of it
- * @param row.q `[kvHeads, heads ÷ kvHeads, headDim]`
- * @param row.k and `v`: `[1, kvHeads, headDim]` of the KV type
- * @param past names of `[S, kvHeads, headDim]`
+ * @param q `[heads, queries, headDim]`
+ * @param rowsOf names of keys and values of the KV type, for as many heads: `[keys, heads, headDim]`
  */
-export function attendOne(
-  g: GraphBuilder,
-  trunk: Trunk,
-  row: LayerRows,
-  past: { readonly k: string; readonly v: string },
-): Attended {
-  const joined = (of: 'k' | 'v') => trunk.toFloat32(g.op('Concat', [past[of], row[of]], { axis: 0 }), g);
-  return attend(g, trunk, row.q, joined);
-}
-
-/** @param keysOrValues makes `[keys, heads, headDim]`, float32, for as many heads as `q` has */
 export function attend(
   g: GraphBuilder,
-  { spec: { headDim } }: Trunk,
+  trunk: Trunk,
   q: string,
-  keysOrValues: (of: 'k' | 'v') => string,
+  rowsOf: (of: 'k' | 'v') => string,
 ): Attended {
-  const attributes = { transB: 1, transBatchB: 1, alpha: { f: 1 / Math.sqrt(headDim) } };
-  const scores = g.msOp('FusedMatMul', [q, keysOrValues('k')], attributes);
+  const attributes = { transB: 1, transBatchB: 1, alpha: { f: 1 / Math.sqrt(trunk.spec.headDim) } };
+  const scores = g.msOp('FusedMatMul', [q, trunk.toFloat32(rowsOf('k'), g)], attributes);
   const weights = g.op('Softmax', [scores], { axis: -1 });
-  const attended = g.msOp('FusedMatMul', [weights, keysOrValues('v')], { transBatchB: 1 });
+  const values = trunk.toFloat32(rowsOf('v'), g);
+  const attended = g.msOp('FusedMatMul', [weights, values], { transBatchB: 1 });
   return { scores, weights, attended };
 }

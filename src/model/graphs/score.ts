@@ -6,7 +6,7 @@
  * spelled out as in the decode graph, since what is wanted lies between its two products.
  */
 import { GraphBuilder } from '../onnx/graph.js';
-import { NAMES, Trunk, type TrunkOptions } from './trunk.js';
+import { Trunk, type TrunkOptions } from './trunk.js';
 
 /** Names of what this graph has beside the trunk's. */
 export const SCORE_NAMES = {
@@ -26,8 +26,7 @@ export function scoreGraph(options: TrunkOptions): Uint8Array {
   const scores = { transB: 1, transBatchB: 1, alpha: { f: 1 / Math.sqrt(headDim) } };
   const masses: string[] = [];
   trunk.layers(({ q, k, v }, layer) => {
-    const appended = (of: 'k' | 'v', rows: string) =>
-      trunk.toFloat32(g.op('Concat', [NAMES.past(of, layer), rows], { axis: 0 }));
+    const appended = (of: 'k' | 'v', row: string) => trunk.toFloat32(trunk.withPast(of, layer, row));
     // `[kvHeads, group · R, headDim]`: the heads that share keys are rows of one product.
     const split = g.op('Reshape', [q, g.int64(-1, kvHeads, group, headDim)]);
     const grouped = g.op('Reshape', [

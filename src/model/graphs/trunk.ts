@@ -35,7 +35,11 @@ export const NAMES = {
   totalTokens: 'total_tokens',
   /** float32, a row for each one wanted: `[N, vocab]`. */
   logits: 'logits',
-  /** `[P, kvHeads, headDim]` of the model's KV type. */
+  /**
+   * What the rows stand behind, of the model's KV type: `[B, kvHeads, headDim]`, and behind these `[P, …]`. Two parts,
+   * since a run may have its first rows in another one; either may be empty.
+   */
+  base: (of: 'k' | 'v', layer: number): string => `base_${of}_${layer}`,
   past: (of: 'k' | 'v', layer: number): string => `past_${of}_${layer}`,
   /** The new rows of all layers, K and V of a layer after each other: `[2 * layers * R, kvHeads, headDim]`. */
   fresh: 'fresh',
@@ -86,9 +90,19 @@ export class Trunk {
     rotationInputs(this.g, this.spec, rows);
     for (let layer = 0; layer < layers; layer++) {
       for (const of of ['k', 'v'] as const) {
-        this.g.input(NAMES.past(of, layer), this.kvType, ['P', this.spec.kvHeads, this.spec.headDim]);
+        for (const [name, rows] of [
+          [NAMES.base, 'B'],
+          [NAMES.past, 'P'],
+        ] as const) {
+          this.g.input(name(of, layer), this.kvType, [rows, this.spec.kvHeads, this.spec.headDim]);
+        }
       }
     }
+  }
+
+  /** Both parts of the past and, where there are any, rows behind it: `[B + P + rows, kvHeads, headDim]`. */
+  withPast(of: 'k' | 'v', layer: number, ...rows: readonly string[]): string {
+    return this.g.op('Concat', [NAMES.base(of, layer), NAMES.past(of, layer), ...rows], { axis: 0 });
   }
 
   weight(name: string): string {
