@@ -44,6 +44,7 @@ function tierJson(
     cached_tokens: tokens.cached,
     blended_tokens: tokens.blended,
     bytes: tier?.bytes ?? null,
+    logical_bytes: tier?.logicalBytes ?? null,
     capacity_bytes: tier?.capacityBytes ?? null,
     chunks: tier?.chunks ?? null,
     classes: tier?.classes === undefined ? null : mapValues(tier.classes, classJson),

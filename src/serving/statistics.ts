@@ -25,6 +25,8 @@ export interface RequestRecord {
 
 export interface TierReading {
   readonly bytes: number;
+  /** What it would be if nothing was shared; absent where that is not counted. */
+  readonly logicalBytes?: number;
   readonly capacityBytes: number;
   readonly chunks: number;
   /** Of whole prompts (`prefix`) and of passages (`segment`); absent where they are not told apart. */

@@ -7,7 +7,7 @@ import { fakeApp } from '../support/fake-app.js';
 const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'one two three four' }] };
 const GAUGES = {
   tiers: {
-    device: { bytes: 100, capacityBytes: 1000, chunks: 3 },
+    device: { bytes: 100, logicalBytes: 250, capacityBytes: 1000, chunks: 3 },
     host: {
       bytes: 80,
       capacityBytes: 500,
@@ -32,6 +32,7 @@ suite('GET /v1/cache/stats', () => {
       cached_tokens: 0,
       blended_tokens: 0,
       bytes: null,
+      logical_bytes: null,
       capacity_bytes: null,
       chunks: null,
       classes: null,
@@ -75,6 +76,7 @@ suite('GET /v1/cache/stats', () => {
           cached_tokens: 3,
           blended_tokens: 0,
           bytes: 100,
+          logical_bytes: 250,
           capacity_bytes: 1000,
           chunks: 3,
           classes: null,
@@ -83,6 +85,7 @@ suite('GET /v1/cache/stats', () => {
           cached_tokens: 0,
           blended_tokens: 0,
           bytes: 80,
+          logical_bytes: null,
           capacity_bytes: 500,
           chunks: 2,
           classes: { segment: { bytes: 80, chunks: 2, share_bytes: 250 } },
@@ -91,6 +94,7 @@ suite('GET /v1/cache/stats', () => {
           cached_tokens: 0,
           blended_tokens: 0,
           bytes: null,
+          logical_bytes: null,
           capacity_bytes: null,
           chunks: null,
           classes: null,
