@@ -22,6 +22,7 @@ import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
+import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
 import { soak } from './soak.js';
 import { hitRate, judge, SHORT_SOAK_TOLERANCE, SOAK_TOLERANCE, verdictTable } from './soak-verdict.js';
 import { startUpBench, startUpLine } from './start-up.bench.js';
@@ -129,6 +130,18 @@ async function sustained({ gguf, threads, data, questions, quick }: Options): Pr
   return { rows: [], measures: { ...measures } };
 }
 
+async function sharedDecode({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const rows = await sharedDecodeBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    rounds: quick ? 4 : 16,
+    onNotice,
+  });
+  console.log(sharedDecodeTable(rows));
+  return { rows: [], measures: { weights, rows } };
+}
+
 async function quality({ gguf, threads, text, quick }: Options): Promise<Measured> {
   if (text === undefined) onNotice('no --text given: scoring the golden texts only');
   const rows = await measureQuality({
@@ -171,6 +184,7 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'blend') return blend(options);
   if (what === 'documents') return documents(options);
   if (what === 'sustained') return sustained(options);
+  if (what === 'shared-decode') return sharedDecode(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
@@ -208,6 +222,7 @@ const program = new Command('npm run bench --')
       'blend',
       'documents',
       'sustained',
+      'shared-decode',
       'disk',
       'soak',
       'table',

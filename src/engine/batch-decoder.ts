@@ -100,12 +100,12 @@ export class BatchDecoder {
     const { kvHeads, headDim, sections } = this.#layout;
     const whole = rows.find(({ run: { baseRows } }) => baseRows === 0 || baseRows >= sharedRows);
     assert(!isShared || whole !== undefined, 'common rows are in one piece in one of the runs');
-    const [source, end] =
+    const [source, sourceRows] =
       isShared && whole !== undefined ? [whole.run, sharedRows] : [this.#unread, SHARED_PARTS];
-    const dims = [end / SHARED_PARTS, SHARED_PARTS * kvHeads, headDim];
+    const dims = [sourceRows / SHARED_PARTS, SHARED_PARTS * kvHeads, headDim];
     for (let section = 0; section < sections; section++) {
       const [of, layer] = [section % 2 === 0 ? 'k' : 'v', section >> 1] as const;
-      const common = rowsTensor(source, this.#layout, { section, start: 0, end });
+      const common = rowsTensor(source, this.#layout, { section, start: 0, end: sourceRows });
       feeds[BATCH_NAMES.shared(of, layer)] = common.reshape(dims);
       for (let slot = 0; slot < BATCH_SLOTS; slot++) {
         const row = rows[slot];

@@ -61,7 +61,7 @@ function beginAll(
   return Promise.all(own.map(begin));
 }
 
-const next = ({ run, position }: DecodeRow, logits: Float32Array): DecodeRow => ({
+const nextRow = ({ run, position }: DecodeRow, logits: Float32Array): DecodeRow => ({
   run,
   position: position + 1,
   token: argmax(logits),
@@ -84,8 +84,8 @@ for (const model of loadTinyModels()) {
           const where = `row ${index} of ${batch.shared} + ${batch.own.join()}, step ${step}`;
           assert.ok(difference <= 1e-4, `${where}: off by ${difference}`);
         }
-        together = together.map((row, index) => next(row, batched[index]!));
-        alone = alone.map((row, index) => next(row, single[index]!));
+        together = together.map((row, index) => nextRow(row, batched[index]!));
+        alone = alone.map((row, index) => nextRow(row, single[index]!));
         assert.deepEqual(
           together.map(({ token }) => token),
           alone.map(({ token }) => token),

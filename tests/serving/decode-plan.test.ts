@@ -95,7 +95,8 @@ suite('batches', () => {
 
   test('what is shared is in one piece in one of the runs', () => {
     const text = 'a'.repeat(12);
-    const base = { run: { ...member(text).run } as never, rows: 6 };
+    const rest = { id: 0, capacityTokens: 12, settled: 12, isActive: false, usedAt: 0, blended: 0 };
+    const base = { run: { ...member(text).run, ...rest, isPrivate: false }, rows: 6 };
     const standing = () => {
       const { name, run } = member(text);
       return { name, run: { ...run, base } };
@@ -104,6 +105,11 @@ suite('batches', () => {
     assert.equal(plan([standing(), member(text)], 10)[0]!.sharedRows, 12);
   });
 });
+
+const slow = ({ positions, sharedRows }: DecodeShape) => {
+  const own = positions.reduce((sum, position) => sum + position - sharedRows, 0);
+  return 400 + 30 * positions.length + own * 0.1 + sharedRows * 0.05;
+};
 
 suite('predictions', () => {
   const SHAPES: DecodeShape[] = [
@@ -114,10 +120,6 @@ suite('predictions', () => {
     { positions: Array<number>(8).fill(1000), sharedRows: 0 },
     { positions: Array<number>(2).fill(3000), sharedRows: 2500 },
   ];
-  const slow = ({ positions, sharedRows }: DecodeShape) => {
-    const own = positions.reduce((sum, position) => sum + position - sharedRows, 0);
-    return 400 + 30 * positions.length + own * 0.1 + sharedRows * 0.05;
-  };
 
   test('follow what steps took, on a machine and a model that are nothing like those believed', () => {
     const costs = new DecodeCosts();

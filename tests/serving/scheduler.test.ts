@@ -140,29 +140,29 @@ suite('running answers', () => {
 
   test('with a prefix in common read and hold it once, and equal themselves alone', async (t) => {
     const system = 'All of them begin with this, and then go on each in its own way. '.repeat(10);
-    const asked = ['first', 'second', 'third one', 'x'].map((end) => ({
+    const all = ['first', 'second', 'third one', 'x'].map((end) => ({
       prompt: system + end,
       maxTokens: 24,
     }));
     const alone = [];
     const cold = await testBackend(t);
-    for (const what of asked) {
+    for (const what of all) {
       alone.push((await ask(cold, { ...what, namespace: what.prompt })).text);
     }
     const backend = await testBackend(t, { maxActive: 8 });
     let shared = { tokens: 0, logicalTokens: 0 };
-    backend.tap.onRequest = (request) => {
+    backend.tap.onRequest = (asked) => {
       backend.cache.audit();
-      if (request.op !== 'decode' || backend.scheduler.active < asked.length) return;
+      if (asked.op !== 'decode' || backend.scheduler.active < all.length) return;
       const { bytes, logicalBytes } = backend.cache.reading().device;
       shared = { tokens: bytes / TINY_TOKEN_BYTES, logicalTokens: logicalBytes / TINY_TOKEN_BYTES };
     };
-    const together = await Promise.all(asked.map((what) => ask(backend, what)));
+    const together = await Promise.all(all.map((what) => ask(backend, what)));
     assert.deepEqual(
       together.map(({ text }) => text),
       alone,
     );
-    const widest = decodesOf(backend).filter(({ runs }) => runs.length === asked.length);
+    const widest = decodesOf(backend).filter(({ runs }) => runs.length === all.length);
     assert(widest.some(({ sharedRows }) => sharedRows > 600));
     assert(shared.tokens < 768 + 4 * 256 && shared.logicalTokens > 4 * 640, JSON.stringify(shared));
     await assertNothingLeft(backend);

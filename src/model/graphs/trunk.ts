@@ -90,11 +90,11 @@ export class Trunk {
     rotationInputs(this.g, this.spec, rows);
     for (let layer = 0; layer < layers; layer++) {
       for (const of of ['k', 'v'] as const) {
-        for (const [name, rows] of [
+        for (const [name, length] of [
           [NAMES.base, 'B'],
           [NAMES.past, 'P'],
         ] as const) {
-          this.g.input(name(of, layer), this.kvType, [rows, this.spec.kvHeads, this.spec.headDim]);
+          this.g.input(name(of, layer), this.kvType, [length, this.spec.kvHeads, this.spec.headDim]);
         }
       }
     }
