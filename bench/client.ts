@@ -75,6 +75,19 @@ export interface Reply {
   readonly wallMs: number;
 }
 
+/** Batches of other answers compute a token in another order of additions, which moves float32 values by this at most. */
+const LOGPROB_TOLERANCE = 1e-5;
+
+/**
+ * Whether two answers of a float32 model are those of equal K and V. The first token depends on rows of prefill alone,
+ * which are the same bits in whatever company they were computed; the others may have been decoded in other batches.
+ */
+export function isSameAnswer(a: Reply, b: Reply): boolean {
+  const isNear = (logprob: number, i: number) =>
+    Math.abs(logprob - b.logprobs[i]!) <= (i === 0 ? 0 : LOGPROB_TOLERANCE);
+  return a.text === b.text && a.logprobs.length === b.logprobs.length && a.logprobs.every(isNear);
+}
+
 /** Asks a server. @throws Error for an answer that is not 200, or when the server goes away. */
 export async function ask(url: string, model: string, question: Question): Promise<Reply> {
   const { prompt, maxTokens, apiKey, signal } = question;

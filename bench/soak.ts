@@ -16,7 +16,7 @@ import { startServer } from '../src/api/server.js';
 import type { DiskOptions } from '../src/cache/create-tiers.js';
 import { parseServeOptions } from '../src/config/options.js';
 import { type Backend, createBackend } from '../src/server.js';
-import { ask, cacheStats, type Reply } from './client.js';
+import { ask, cacheStats, isSameAnswer, type Reply } from './client.js';
 import { directorySize } from './directory-size.js';
 import { settledBytes } from './settled.js';
 import type { SoakPause, SoakRecord, SoakSample } from './soak-verdict.js';
@@ -145,8 +145,7 @@ class Soak {
   async #compare(prompt: readonly number[], reply: Reply): Promise<void> {
     const uncached = await this.#ask(prompt, { apiKey: `compared ${this.#counts.compared++}` });
     assert.equal(uncached.computedTokens, uncached.promptTokens);
-    const isSame = reply.text === uncached.text && reply.logprobs.join() === uncached.logprobs.join();
-    if (!isSame) this.#counts.wrong++;
+    if (!isSameAnswer(reply, uncached)) this.#counts.wrong++;
   }
 
   async #sampleUntil(signal: AbortSignal, everyMs: number): Promise<void> {

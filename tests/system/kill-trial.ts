@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Reply } from '../../bench/client.js';
+import { isSameAnswer, type Reply } from '../../bench/client.js';
 import { directorySize } from '../../bench/directory-size.js';
 import { fillDisk } from '../../bench/filled-disk.js';
 import { ServerProcess } from '../../bench/server-process.js';
@@ -115,7 +115,7 @@ export class KillTrial {
       expected.set(prompt, reply);
     }
     await this.end();
-    const wrong = this.#answers.filter(({ prompt, reply }) => !isSame(reply, expected.get(prompt)!));
+    const wrong = this.#answers.filter(({ prompt, reply }) => !isSameAnswer(reply, expected.get(prompt)!));
     return { answers: this.#answers.length, wrong: wrong.length };
   }
 
@@ -189,5 +189,3 @@ export class KillTrial {
     await ending;
   }
 }
-
-const isSame = (a: Reply, b: Reply): boolean => a.text === b.text && a.logprobs.join() === b.logprobs.join();
