@@ -61,6 +61,8 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
       n: 1,
       maxTokens: 1,
       stop: [],
+      priority: 0,
+      deadlineMs: undefined,
       cache: DEFAULT_CACHE,
       sampling: GREEDY,
       signal: new AbortController().signal,

@@ -29,6 +29,7 @@ export const ERRORS = {
   engine_failed: { status: 503, type: 'server_error', retryable: true },
   device_memory_full: { status: 503, type: 'server_error', retryable: true },
   shutting_down: { status: 503, type: 'server_error', retryable: true },
+  deadline_exceeded: { status: 504, type: 'server_error', retryable: false },
   unsupported_model: { status: 400, type: 'model_error', retryable: false },
   corrupt_model: { status: 400, type: 'model_error', retryable: false },
   download_failed: { status: 502, type: 'model_error', retryable: true },

@@ -54,6 +54,10 @@ export type BackendOptions = Pick<
   | 'chunkTokens'
   | 'maxActive'
   | 'maxQueue'
+  | 'maxActiveTokens'
+  | 'maxQueueTokens'
+  | 'tpotTargetMs'
+  | 'patienceMs'
   | 'writePolicy'
   | 'writeHits'
   | 'eviction'
@@ -265,6 +269,7 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     ...(prefixes && { radixNodes: prefixes.nodes, cachedChunks: prefixes.treeChunks }),
     activeSequences: scheduler.active,
     queuedRequests: scheduler.queued,
+    preemptions: scheduler.preemptions,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     evictions,
   };

@@ -30,6 +30,8 @@ export async function askDocuments(
     n: 1,
     maxTokens: 1,
     stop: [],
+    priority: 0,
+    deadlineMs: undefined,
     cache: { ...DEFAULT_CACHE, ...cache },
     sampling: GREEDY,
     signal: new AbortController().signal,

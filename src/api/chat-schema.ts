@@ -129,6 +129,8 @@ export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown)
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
       stop: body.stop ?? [],
       cache: cacheOf(body.cache),
+      priority: body.priority,
+      deadlineMs: body.deadline_ms,
       sampling: samplingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : undefined),
     },
   };

@@ -69,6 +69,8 @@ function logitBias(max: number) {
   });
 }
 
+const PRIORITY_MAX = 100;
+
 const penalty = defaulted(z.number().min(-2).max(2), 0);
 
 /** Fields with one meaning in both endpoints. */
@@ -106,6 +108,12 @@ export function sharedFields(limits: Limits) {
         include_obfuscation: unsupported(false),
       }),
     ).describe('Only with `stream`.'),
+    priority: defaulted(z.int().min(-PRIORITY_MAX).max(PRIORITY_MAX), 0).describe(
+      'Requests with a lower number are computed first, and may preempt others.',
+    ),
+    deadline_ms: optional(z.int().min(1).max(limits.deadlineMsMax)).describe(
+      'Milliseconds within which the first token is wanted; later, the request is refused with 504.',
+    ),
     user: optional(z.string()).describe('Accepted and without effect.'),
   };
 }

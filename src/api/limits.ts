@@ -21,6 +21,8 @@ export interface Limits {
   readonly titleCharactersMax: number;
   /** Time to live of a stored document. */
   readonly ttlSecondsMax: number;
+  /** Of a request that wants its first token in time. */
+  readonly deadlineMsMax: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -36,4 +38,5 @@ export const DEFAULT_LIMITS: Limits = {
   documentCharactersMax: 1_000_000,
   titleCharactersMax: 1024,
   ttlSecondsMax: 10 * 365 * 24 * 3600,
+  deadlineMsMax: 3_600_000,
 };

@@ -78,6 +78,8 @@ export function parseText(schema: ReturnType<typeof textSchema>, input: unknown)
       maxTokens: body.max_tokens,
       stop: body.stop ?? [],
       cache: cacheOf(body.cache),
+      priority: body.priority,
+      deadlineMs: body.deadline_ms,
       sampling: samplingOf(body, body.logprobs),
     },
   };

@@ -26,6 +26,7 @@ import {
   type ReadableChunk,
   rowsOf,
 } from './prefix-cache.js';
+import { bringBack, type SetAside, setAside } from './set-aside.js';
 
 interface RowsByTier {
   readonly device: number;
@@ -343,6 +344,54 @@ export class KvCache {
     return copy;
   }
 
+  /**
+   * Keeps the rows of a run in host memory, as far as there is room, until `endSetAside`; the run itself is to be
+   * released or discarded.
+   *
+   * @param tokens those of its rows, and maybe more that are to be computed behind them
+   * @throws RadixkvError `engine_failed`.
+   */
+  setAside(run: Run, tokens: Int32Array): Promise<SetAside> {
+    return setAside(this.#parts(), run, tokens);
+  }
+
+  /**
+   * A run with the rows that were set aside, or as many as could be kept: those from `run.length` on are to be
+   * prefilled. Undefined as `open`.
+   *
+   * @throws RadixkvError `engine_failed`.
+   */
+  async restore(saved: SetAside, capacityTokens: number, rowsMax: number): Promise<Run | undefined> {
+    const { namespace, tokens, exact, blended, isPrivate, lease } = saved;
+    const shared = tokens.subarray(0, exact);
+    const from = isPrivate ? NO_ROWS : this.#runs.longest(namespace, shared, 'exact');
+    const run = await this.#runs.take(namespace, from, capacityTokens, { rowsMax, isWhole: blended > 0 });
+    if (run === undefined) return undefined;
+    Object.assign(run, { isPrivate });
+    run.tokens.set(tokens);
+    try {
+      if (lease !== undefined) {
+        await Promise.all(lease.found.map((chunk) => this.#prefixes!.promote(chunk)));
+        await this.#load(run, lease);
+      }
+      await bringBack(this.#parts(), run, saved);
+    } catch (error) {
+      this.discard(run);
+      throw error;
+    }
+    return run;
+  }
+
+  /** Gives up what was set aside. */
+  endSetAside({ lease, slots }: SetAside): void {
+    this.#prefixes?.abort(slots);
+    if (lease !== undefined) this.#prefixes!.release(lease);
+  }
+
+  #parts() {
+    return { engine: this.#engine, layout: this.#layout, prefixes: this.#prefixes };
+  }
+
   /** Makes room for one more row; false when no memory can be had. */
   grow(run: Run): Promise<boolean> {
     return this.#runs.grow(run);
@@ -413,7 +462,10 @@ export class KvCache {
     try {
       const reserved = prefixes.reserve(namespace, tokens, lease);
       if (reserved.length === 0) return 0;
-      const slots = reserved.map(({ slot, index }) => ({ slot, start: index * this.#layout.chunkTokens }));
+      const { chunkTokens } = this.#layout;
+      const slots = reserved.map(({ slot, index }) => {
+        return { slot, start: index * chunkTokens, rows: chunkTokens };
+      });
       try {
         const { result } = await this.#engine.call<'seal'>({ op: 'seal', run: run.id, chunks: slots });
         const { checksums } = result;

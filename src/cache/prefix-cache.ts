@@ -59,6 +59,12 @@ export interface ReservedChunk {
   readonly slot: number;
 }
 
+/** A slot of host memory that holds no chunk. */
+export interface BorrowedSlot {
+  readonly key: ChunkKey;
+  readonly slot: number;
+}
+
 /** What makes the store of a cache, which tells it what left. */
 export type CreateStore = (on: {
   /** A chunk left the last tier that had it. */
@@ -79,6 +85,7 @@ export class PrefixCache {
   readonly #lost = new Set<ChunkId>();
   readonly #evictions = new Map<string, { tier: TierName; reason: EvictReason; count: number }>();
   #nextId = 0;
+  #nextBorrowed = 0;
 
   constructor(options: {
     readonly layout: KvLayout;
@@ -212,8 +219,22 @@ export class PrefixCache {
     assert.equal(duplicates.length, 0, 'what stands already was found before it was sealed');
   }
 
-  /** Gives reserved slots back. */
-  abort(chunks: readonly ReservedChunk[]): void {
+  /** Slots of host memory for bytes of no chunk, at most `count`: as many as there is room for. End with `abort`. */
+  borrow(namespace: string, count: number): BorrowedSlot[] {
+    const borrowed: BorrowedSlot[] = [];
+    const tokens = new Int32Array(this.#layout.chunkTokens);
+    while (borrowed.length < count) {
+      const salt = `borrowed:${this.#nextBorrowed++}`;
+      const key = chunkKey({ fingerprint: this.#fingerprint, salt, parent: undefined, tokens });
+      const slot = this.#store.reserve({ key, parent: undefined, namespace, tokens });
+      if (slot === undefined) break;
+      borrowed.push({ key, slot });
+    }
+    return borrowed;
+  }
+
+  /** Gives reserved or borrowed slots back. */
+  abort(chunks: readonly Pick<ReservedChunk, 'key'>[]): void {
     for (const chunk of chunks) this.#store.abort(chunk.key);
   }
 

@@ -75,6 +75,13 @@ export interface ServeOptions {
   /** Requests that compute at the same time, and requests that may wait for a place. */
   readonly maxActive: number;
   readonly maxQueue: number;
+  /** Prompt and answer tokens of the former, and prompt tokens of the latter. */
+  readonly maxActiveTokens: number;
+  readonly maxQueueTokens: number;
+  /** Milliseconds between two tokens of an answer, while prompts are prefilled beside it. */
+  readonly tpotTargetMs: number;
+  /** Milliseconds for which a request may be overtaken by those with more in the cache. */
+  readonly patienceMs: number;
 }
 
 export interface OptionRow {
@@ -146,6 +153,25 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   row('chunkTokens', '<number>', 'tokens of one KV chunk', () => '64'),
   row('maxActive', '<number>', 'requests computed at the same time', () => '16'),
   row('maxQueue', '<number>', 'requests that may wait; more are answered with 429', () => '64'),
+  row(
+    'maxActiveTokens',
+    '<number>',
+    'prompt and answer tokens of requests that are computed',
+    () => '262144',
+  ),
+  row('maxQueueTokens', '<number>', 'prompt tokens of requests that may wait', () => '1048576'),
+  row(
+    'tpotTargetMs',
+    '<milliseconds>',
+    'time between two tokens of an answer that prompts computed beside it are to keep to',
+    () => '150',
+  ),
+  row(
+    'patienceMs',
+    '<milliseconds>',
+    'how long a request may be overtaken by later ones with more in the cache',
+    () => '5000',
+  ),
 ];
 
 const path = z
@@ -181,6 +207,10 @@ const SCHEMA = z.object({
   chunkTokens: integer(8, 1024),
   maxActive: integer(1, 1024),
   maxQueue: integer(0, 100_000),
+  maxActiveTokens: integer(1, 100_000_000),
+  maxQueueTokens: integer(1, 100_000_000),
+  tpotTargetMs: integer(1, 60_000),
+  patienceMs: integer(0, 3_600_000),
 });
 
 /** Option values as text; what is absent takes its default. */

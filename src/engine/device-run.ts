@@ -94,11 +94,11 @@ export class DeviceRun {
     }
   }
 
-  /** Rows `[start, start + chunkTokens)` → chunk bytes. */
-  seal(chunk: Uint8Array, start: number): void {
+  /** Rows `[start, start + rows)`, at most a chunk of them → chunk bytes. */
+  seal(chunk: Uint8Array, start: number, rows: number): void {
     const { chunkTokens, rowBytes } = this.#layout;
     for (let section = 0; section < this.#layout.sections; section++) {
-      chunk.set(this.rows(section, start, start + chunkTokens), section * chunkTokens * rowBytes);
+      chunk.set(this.rows(section, start, start + rows), section * chunkTokens * rowBytes);
     }
   }
 

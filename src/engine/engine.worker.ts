@@ -89,7 +89,7 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
       const from = get(runs, run);
       const checksums = chunks.map((chunk) => {
         const bytes = slot(chunk.slot);
-        from.seal(bytes, chunk.start);
+        from.seal(bytes, chunk.start, chunk.rows);
         return checksum(bytes);
       });
       return { checksums };

@@ -67,7 +67,7 @@ export type EngineRequest =
       readonly chunks: readonly (SlotRows & { readonly checksum: bigint })[];
     }
   /** Run rows → host slots. */
-  | { readonly op: 'seal'; readonly run: RunId; readonly chunks: readonly Omit<SlotRows, 'rows'>[] }
+  | { readonly op: 'seal'; readonly run: RunId; readonly chunks: readonly SlotRows[] }
   /** Computes the rows `[start, start + tokens.length)`, and draws one token from the last row's logits a sampler. */
   | {
       readonly op: 'prefill';

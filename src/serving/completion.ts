@@ -97,6 +97,10 @@ export interface CompletionRequest {
   readonly stop: readonly string[];
   readonly sampling: SamplingParams;
   readonly cache: CacheControl;
+  /** Requests with a lower number go first, and others give way to them. */
+  readonly priority: number;
+  /** Milliseconds from its arrival within which the first token is wanted, or no answer at all. */
+  readonly deadlineMs: number | undefined;
   /** Fires when the client goes away: the service frees everything the request holds. */
   readonly signal: AbortSignal;
 }

@@ -4,7 +4,7 @@
  *
  * Until batches have been measured, they are believed to be to lone sequences what they are for the default model.
  */
-import { LeastSquares } from './least-squares.js';
+import { Costs, sumOf } from './costs.js';
 
 export interface DecodeShape {
   /** Tokens of each sequence before the one to compute. */
@@ -16,12 +16,6 @@ export interface DecodeShape {
 /** Milliseconds of the default model on two cores, of the features below. */
 const BELIEVED_LONE = [12, 7.5];
 const BELIEVED_BATCH = [16, 3.2, 6.3, 2, 6, 1.1];
-/** In steps. */
-const BELIEF_WEIGHT = 0.1;
-
-/** The first runs of a graph take longer, and are not learned from. */
-const WARM_UP_STEPS = 3;
-
 export class DecodeCosts {
   readonly #lone = new Costs(BELIEVED_LONE);
   readonly #batch = new Costs(BELIEVED_BATCH);
@@ -43,46 +37,6 @@ export class DecodeCosts {
     costs.measured(features(shape), ms);
   }
 }
-
-class Costs {
-  readonly #believed: readonly number[];
-  #model: LeastSquares;
-  #steps = 0;
-  #last: readonly number[] | undefined;
-
-  constructor(believed: readonly number[]) {
-    this.#believed = believed;
-    this.#model = new LeastSquares(believed, BELIEF_WEIGHT);
-  }
-
-  get isKnown(): boolean {
-    return this.#steps > WARM_UP_STEPS;
-  }
-
-  /** How many times as long as believed steps like the last one take. */
-  get pace(): number {
-    return this.#last === undefined ? 1 : this.predict(this.#last) / sumOf(this.#believed, this.#last);
-  }
-
-  predict(shape: readonly number[]): number {
-    return this.#model.predict(shape);
-  }
-
-  measured(shape: readonly number[], ms: number): void {
-    this.#steps++;
-    if (this.#steps === WARM_UP_STEPS + 1) {
-      const pace = ms / sumOf(this.#believed, shape);
-      const belief = this.#believed.map((coefficient) => pace * coefficient);
-      this.#model = new LeastSquares(belief, BELIEF_WEIGHT);
-    }
-    if (!this.isKnown) return;
-    this.#model.measured(shape, ms);
-    this.#last = shape;
-  }
-}
-
-const sumOf = (coefficients: readonly number[], values: readonly number[]) =>
-  coefficients.reduce((sum, coefficient, i) => sum + coefficient * values[i]!, 0);
 
 /** Keys in thousands, so that all features are of a size. */
 function features({ positions, sharedRows }: DecodeShape): number[] {

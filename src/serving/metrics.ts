@@ -70,8 +70,13 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     labelNames: ['tier', 'reason'],
     registers,
   });
+  const preemptions = new Counter({
+    name: 'radixkv_preemptions_total',
+    help: 'How often a request that was computed gave way to another one.',
+    registers,
+  });
   return () => {
-    for (const counter of [requests, prompt, blended, completion, evictions]) counter.reset();
+    for (const counter of [requests, prompt, blended, completion, evictions, preemptions]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
@@ -84,7 +89,9 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     prompt.inc({ source: 'blended' }, tokensOf(tokens.blended));
     prompt.inc({ source: 'computed' }, tokens.computed);
     completion.inc(tokens.completion);
-    for (const { tier, reason, count } of statistics.gauges().evictions ?? []) {
+    const { evictions: evicted, preemptions: gaveWay } = statistics.gauges();
+    preemptions.inc(gaveWay ?? 0);
+    for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
     }
   };

@@ -1,11 +1,14 @@
 /**
- * Decides what the engine computes next: one prefill tile, or one decode step of all answers, in turn.
+ * Has the engine compute one prefill tile, and one decode step of all answers, in turn. Whose turn it is, the policy
+ * says (policy.ts).
  *
  * Life of a sequence: queued (and loaded from disk) → opened (its cached prefix is in a run) → prefilled tile by tile →
  * decoded → ended; it may be aborted between any two steps, and gives back everything it holds in `#leave`, however it
  * ends. Where passages are reused, the tiles behind the first passage are those of a `Blending`.
  *
  * - A decode step of all running answers follows every tile, so that no stream stalls behind a long prompt.
+ * - Where device memory is short, or a more important request comes, another one gives way: it is queued again, and its
+ *   answers go on later where they stopped, with their rows from host memory (cache/set-aside.ts).
  * - A queued sequence whose prompt begins like one that is being prefilled waits for it: a shared new prefix is
  *   computed once.
  * - What a prompt has on disk is read while it is queued and others compute; it is opened when that is done. When the
@@ -22,22 +25,18 @@ import { RadixkvError } from '../errors.js';
 import { Blending, scratchTokens } from './blending.js';
 import { Decoder } from './decoder.js';
 import type { PassageTask } from './passage-task.js';
-import type { Branch, Sequence } from './sequence.js';
+import { type PolicyLimits, SchedulingPolicy } from './policy.js';
+import { type Branch, isBehind, type Sequence } from './sequence.js';
 
-export interface SchedulerLimits {
-  /** Prompt tokens computed in one run of the engine; fewer while answers are being streamed. */
-  readonly tileTokens: number;
+export interface SchedulerLimits extends PolicyLimits {
   readonly chunkTokens: number;
-  /** Requests that compute at the same time, and that may wait. */
-  readonly maxActive: number;
+  /** Requests that may wait, beside the places of those that compute, and their prompt tokens. */
   readonly maxQueue: number;
+  readonly maxQueueTokens: number;
 }
 
 /** Rows reserved beyond the prompt at first; more are added as an answer grows. */
 const ANSWER_ROWS = 256;
-
-/** A tile between decode steps is this many times shorter than one with nobody waiting. */
-const STREAMING_TILE_SHARE = 4;
 
 /** Rows settled at once: few, since a new request waits for them. */
 const SETTLE_TOKENS = 64;
@@ -54,11 +53,14 @@ export class Scheduler {
   readonly #limits: SchedulerLimits;
   readonly #vocab: number;
   readonly #decoder: Decoder<Branch>;
+  readonly #policy: SchedulingPolicy;
   readonly #queue: Sequence[] = [];
   readonly #active = new Set<Sequence>();
   readonly #passages = new Set<PassageTask>();
   #stepsSincePassage = 0;
   #nextSampler = 0;
+  #decodeMs = 0;
+  #preemptions = 0;
   #wake: (() => void) | undefined;
   /** Something happened since the last step began. */
   #isNotified = false;
@@ -77,6 +79,7 @@ export class Scheduler {
     this.#cache = options.cache;
     this.#engine = options.engine;
     this.#limits = options.limits;
+    this.#policy = new SchedulingPolicy(options.limits);
     this.#vocab = options.vocab;
     this.#decoder = new Decoder({ engine: options.engine, chunkTokens: options.limits.chunkTokens });
     this.#loop = this.#run();
@@ -90,16 +93,26 @@ export class Scheduler {
     return this.#active.size;
   }
 
+  /** How often an active request gave way to another one, since the start. */
+  get preemptions(): number {
+    return this.#preemptions;
+  }
+
   /** @throws RadixkvError `queue_full`. */
   submit(sequence: Sequence): void {
-    const { maxActive, maxQueue } = this.#limits;
-    if (this.#queue.length + this.#active.size >= maxActive + maxQueue) {
-      throw new RadixkvError('queue_full', `${this.#queue.length} requests are waiting already`, {
-        retryAfterS: 1 + Math.ceil(this.#queue.length / maxActive),
+    const { maxActive, maxQueue, maxQueueTokens } = this.#limits;
+    const waiting = this.#queue.length;
+    const tokens = this.#queue.reduce((sum, { prompt }) => sum + prompt.length, sequence.prompt.length);
+    if (waiting + this.#active.size >= maxActive + maxQueue || (waiting > 0 && tokens > maxQueueTokens)) {
+      throw new RadixkvError('queue_full', `${waiting} requests are waiting already`, {
+        retryAfterS: 1 + Math.ceil(waiting / maxActive),
       });
     }
     this.#queue.push(sequence);
-    sequence.request.signal.addEventListener('abort', () => this.#notify(), { once: true });
+    this.#policy.tenants.came(sequence.tenant);
+    const { signal, deadlineMs } = sequence.request;
+    signal.addEventListener('abort', () => this.#notify(), { once: true });
+    if (deadlineMs !== undefined) sequence.alarm = setTimeout(() => this.#notify(), deadlineMs);
     this.#notify();
   }
 
@@ -117,12 +130,13 @@ export class Scheduler {
   }
 
   /**
-   * The engine lost its memory: what is active fails. What is queued waits for `engineReady`, but fails too when the
+   * The engine lost its memory: what has begun fails. What is queued waits for `engineReady`, but fails too when the
    * engine could not even start.
    */
   engineLost(reason: string, { wasReady }: { readonly wasReady: boolean }): void {
     const error = new RadixkvError('engine_failed', `the engine failed: ${reason}`, { retryAfterS: 1 });
-    for (const sequence of [...this.#active, ...(wasReady ? [] : this.#queue)]) this.#fail(sequence, error);
+    const lost = this.#queue.filter(({ paused }) => !wasReady || paused.length > 0);
+    for (const sequence of [...this.#active, ...lost]) this.#fail(sequence, error);
     for (const task of this.#passages) task.restart();
   }
 
@@ -134,7 +148,7 @@ export class Scheduler {
   async close(): Promise<void> {
     this.#isClosed = true;
     const error = new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
-    for (const sequence of [...this.#queue.splice(0), ...this.#active]) this.#fail(sequence, error);
+    for (const sequence of [...this.#queue, ...this.#active]) this.#fail(sequence, error);
     for (const task of this.#passages) task.fail(error);
     this.#passages.clear();
     this.#notify();
@@ -163,14 +177,15 @@ export class Scheduler {
 
   /** Returns false when there is nothing to do until something happens. */
   async #step(): Promise<boolean> {
-    this.#dropAborted();
+    this.#dropUnwanted();
     if (!this.#engine.isReady) return false;
     this.#loadQueued();
     await this.#admit();
-    const prefilling = [...this.#active].find((sequence) => sequence.canCompute);
+    const prefilling = this.#policy.ordered(this.#active).find((sequence) => sequence.canCompute);
     if (prefilling !== undefined) await this.#guard(prefilling, () => this.#prefillStep(prefilling));
-    await this.#decodeStep();
-    const isBusy = [...this.#active].some(({ canCompute, branches }) => canCompute || branches.length > 0);
+    const decoded = await this.#decodeStep();
+    // What ended in this step left a place to whoever waits.
+    const isBusy = prefilling !== undefined || decoded > 0;
     if (isBusy && ++this.#stepsSincePassage < STEPS_PER_PASSAGE_TILE) return true;
     this.#stepsSincePassage = 0;
     return (await this.#passageTile()) || isBusy || this.#settle();
@@ -183,17 +198,30 @@ export class Scheduler {
     const outcome = await task.step({
       cache: this.#cache,
       engine: this.#engine,
-      tileTokens: () => this.#tileTokens(),
+      tileTokens: () => this.#tileTokens(0),
     });
     if (outcome === 'ended') this.#passages.delete(task);
     return outcome !== 'no memory';
   }
 
-  #dropAborted(): void {
+  #dropUnwanted(): void {
     for (const sequence of [...this.#queue, ...this.#active]) {
-      if (!sequence.isAborted) continue;
-      sequence.end();
-      this.#leave(sequence);
+      if (sequence.isAborted) {
+        sequence.end();
+        this.#leave(sequence);
+      } else if (sequence.isLate) {
+        const { deadlineMs } = sequence.request;
+        this.#fail(
+          sequence,
+          new RadixkvError(
+            'deadline_exceeded',
+            `the first token could not be there within ${deadlineMs} ms`,
+            {
+              param: 'deadline_ms',
+            },
+          ),
+        );
+      }
     }
     for (const task of this.#passages) {
       if (!task.signal.aborted) continue;
@@ -203,11 +231,35 @@ export class Scheduler {
   }
 
   async #admit(): Promise<void> {
-    for (const sequence of this.#queue.slice()) {
-      if (this.#active.size >= this.#limits.maxActive || !this.#engine.isReady || this.#isClosed) return;
-      if (!(sequence.isLoaded || this.#canBeginEarly(sequence)) || this.#waitsForPrefix(sequence)) continue;
-      const opened = await this.#guard(sequence, () => this.#open(sequence));
-      if (opened === false) return;
+    const held = new Set<Sequence>();
+    while (this.#engine.isReady && !this.#isClosed) {
+      const next = this.#policy.next(
+        this.#queue.filter((sequence) => !held.has(sequence) && this.#canBegin(sequence)),
+        performance.now(),
+      );
+      if (next === undefined) return;
+      held.add(next);
+      const began = await this.#guard(next, () => this.#begin(next));
+      if (began === false) return;
+    }
+  }
+
+  /** Whether a queued sequence could begin now if it was its turn. */
+  #canBegin(sequence: Sequence): boolean {
+    const isThere = sequence.isLoaded || this.#canBeginEarly(sequence);
+    return isThere && (sequence.paused.length > 0 || !this.#waitsForPrefix(sequence));
+  }
+
+  /** Opens or resumes a sequence, for which less important ones give way. @returns false when there is no room. */
+  async #begin(sequence: Sequence): Promise<boolean> {
+    for (;;) {
+      const isOpen =
+        this.#policy.hasPlace(sequence, [...this.#active]) &&
+        (sequence.paused.length > 0 ? await this.#resume(sequence) : await this.#open(sequence));
+      if (isOpen) return true;
+      const victim = this.#policy.victim(this.#active, sequence);
+      if (victim === undefined) return false;
+      await this.#preempt(victim);
     }
   }
 
@@ -222,7 +274,7 @@ export class Scheduler {
   /** Begins to load what the disk has of queued prompts, the first ones first, as far as there is memory for it. */
   #loadQueued(): void {
     for (const sequence of this.#queue) {
-      if (sequence.isLoaded || sequence.isLoading) continue;
+      if (sequence.isLoaded || sequence.isLoading || sequence.paused.length > 0) continue;
       const { request, prompt, accepts, documents } = sequence;
       const segments = documents.order?.segments.map(({ segment }) => segment) ?? [];
       const prefetch =
@@ -264,9 +316,7 @@ export class Scheduler {
   async #open(sequence: Sequence): Promise<boolean> {
     const { prompt, request } = sequence;
     const rowsMax = prompt.length + sequence.answerTokensMax;
-    // Growing needs the old and the new memory at once; where that could not be had, all is reserved at once.
-    const canGrow = 2 * rowsMax <= this.#cache.tokensMax;
-    const rows = canGrow ? Math.min(rowsMax, prompt.length + ANSWER_ROWS) : rowsMax;
+    const rows = this.#rowsAtFirst(prompt.length, rowsMax);
     const opened = await this.#cache.open(request.namespace, prompt, rows, {
       rowsMax,
       prefetch: sequence.prefetch,
@@ -279,14 +329,82 @@ export class Scheduler {
       this.#cache.release(opened.run);
       return false;
     }
-    this.#queue.splice(this.#queue.indexOf(sequence), 1);
+    if (!this.#takeFromQueue(sequence)) {
+      this.#cache.release(opened.run);
+      return true;
+    }
     if (sequence.blending === undefined) this.#endPrefetch(sequence);
     sequence.run = opened.run;
-    sequence.cached = opened.cached;
-    sequence.continued = opened.blended;
+    // What a sequence computed itself before it gave way is not what it found.
+    if (!sequence.hasBegun) Object.assign(sequence, { cached: opened.cached, continued: opened.blended });
     sequence.opened();
     this.#active.add(sequence);
+    const { length: start } = opened.run;
+    const ms = this.#policy.prefillCosts.predict({ start, tokens: prompt.length - start });
+    sequence.prepaidMs = ms;
+    this.#policy.tenants.charge(sequence.tenant, ms);
     return true;
+  }
+
+  /** Brings back the answers of a sequence that gave way. @returns false when there is no device memory for it now. */
+  async #resume(sequence: Sequence): Promise<boolean> {
+    const { prompt, paused } = sequence;
+    const rowsMax = prompt.length + sequence.answerTokensMax;
+    const runs: Run[] = [];
+    for (const { saved } of paused) {
+      const run = await this.#cache.restore(saved, this.#rowsAtFirst(saved.tokens.length, rowsMax), rowsMax);
+      if (run !== undefined) {
+        runs.push(run);
+        continue;
+      }
+      for (const each of runs) this.#cache.discard(each);
+      if (this.#active.size > 0 || this.#passages.size > 0) return false;
+      throw noMemory('to continue the answer');
+    }
+    if (!this.#takeFromQueue(sequence)) {
+      for (const run of runs) this.#cache.discard(run);
+      return true;
+    }
+    sequence.branches = paused.map(({ saved, ...answer }, i) => {
+      return { ...answer, run: runs[i]!, rows: saved.tokens.length };
+    });
+    sequence.run = runs[0];
+    this.#endPause(sequence);
+    this.#active.add(sequence);
+    return true;
+  }
+
+  /** An active sequence gives way to others, and is queued again. */
+  async #preempt(sequence: Sequence): Promise<void> {
+    await this.#guard(sequence, async () => {
+      for (const { run, rows, ...answer } of sequence.branches) {
+        const tokens = run.tokens.subarray(0, Math.max(rows, run.length));
+        const saved = await this.#cache.setAside(run, tokens);
+        if (this.#active.has(sequence)) sequence.paused.push({ ...answer, saved });
+        else this.#cache.endSetAside(saved);
+      }
+    });
+    if (!this.#active.has(sequence)) return;
+    this.#preemptions++;
+    await sequence.blendSteps?.return([]);
+    this.#endWork(sequence);
+    if (!sequence.isPrefilled) {
+      for (const sampler of sequence.samplers) this.#freeSampler(sequence, sampler);
+      sequence.beginAgain();
+    }
+    this.#queue.push(sequence);
+    this.#notify();
+  }
+
+  #endPause(sequence: Sequence): void {
+    for (const { saved } of sequence.paused.splice(0)) this.#cache.endSetAside(saved);
+  }
+
+  /** Rows to make room for, for a sequence of `rows` tokens that may become `rowsMax`. */
+  #rowsAtFirst(rows: number, rowsMax: number): number {
+    // Growing needs the old and the new memory at once; where that could not be had, all is reserved at once.
+    const canGrow = 2 * rowsMax <= this.#cache.tokensMax;
+    return canGrow ? Math.min(rowsMax, rows + ANSWER_ROWS) : rowsMax;
   }
 
   /** Prepares to blend what the run lacks. @returns false when there is no device memory for it now. */
@@ -313,13 +431,15 @@ export class Scheduler {
       run,
       scratch,
       prefetch,
-      tileTokens: () => this.#tileTokens(),
+      tileTokens: () => this.#tileTokens(prompt.length),
     });
     return true;
   }
 
   #prefillStep(sequence: Sequence): Promise<void> {
-    const { blending, exactEnd, hiddenEnd, isLoaded } = sequence;
+    const { blending, exactEnd, hiddenEnd, isLoaded, branches } = sequence;
+    const behind = branches.find(isBehind);
+    if (behind !== undefined) return this.#refillTile(behind);
     const { length } = sequence.run!;
     if (blending === undefined || length < exactEnd) return this.#prefillTile(sequence, exactEnd);
     // Short tiles, so that it stops soon when what it waits for is there.
@@ -329,7 +449,9 @@ export class Scheduler {
 
   async #blendStep(sequence: Sequence, blending: Blending): Promise<void> {
     sequence.blendSteps ??= blending.compute(() => this.#createSamplers(sequence));
+    const startedAt = performance.now();
     const step = await sequence.blendSteps.next();
+    this.#charge(sequence, performance.now() - startedAt);
     if (step.done === true) {
       this.#endPrefetch(sequence);
       await this.#answer(sequence, step.value);
@@ -340,19 +462,48 @@ export class Scheduler {
     const { prompt } = sequence;
     const run = sequence.run!;
     const start = run.length;
-    const end = Math.min(start + this.#tileTokens(), until);
+    const end = Math.min(start + this.#tileTokens(start), until);
     const samplers = end === prompt.length ? this.#createSamplers(sequence) : [];
-    const tokens = prompt.slice(start, end);
-    const { result, ms } = await this.#engine.call<'prefill'>({
-      op: 'prefill',
-      run: run.id,
-      start,
-      tokens,
-      samplers,
-    });
+    const sampled = await this.#computeTile(sequence, run, { end, samplers });
+    if (end === prompt.length) await this.#answer(sequence, sampled);
+  }
+
+  /** Rows of an answer that could not be kept while it was paused. */
+  async #refillTile({ sequence, run, rows }: Branch): Promise<void> {
+    const end = Math.min(run.length + this.#tileTokens(run.length), rows);
+    await this.#computeTile(sequence, run, { end, samplers: [] });
+  }
+
+  /** Computes the rows `[run.length, end)`, whose tokens the run has. */
+  async #computeTile(
+    sequence: Sequence,
+    run: Run,
+    { end, samplers }: { readonly end: number; readonly samplers: readonly number[] },
+  ): Promise<readonly SampledToken[]> {
+    const start = run.length;
+    const tokens = run.tokens.slice(start, end);
+    const call = { op: 'prefill', run: run.id, start, tokens, samplers } as const;
+    const { result, ms } = await this.#engine.call<'prefill'>(call);
+    this.#policy.prefillCosts.measured({ start, tokens: tokens.length }, ms);
+    this.#charge(sequence, ms);
     this.#cache.prefilled(tokens.length, ms);
     await this.#cache.commit(run, end);
-    if (end === prompt.length) await this.#answer(sequence, result.sampled);
+    return result.sampled;
+  }
+
+  /** The engine worked for a sequence. */
+  #charge(sequence: Sequence, ms: number): void {
+    if (!this.#active.has(sequence)) return;
+    const prepaidMs = Math.min(sequence.prepaidMs, ms);
+    sequence.prepaidMs -= prepaidMs;
+    this.#policy.tenants.charge(sequence.tenant, ms - prepaidMs);
+  }
+
+  /** Its tenant gets back what was charged and not spent. */
+  #refund(sequence: Sequence): void {
+    if (sequence.prepaidMs === 0) return;
+    this.#policy.tenants.charge(sequence.tenant, -sequence.prepaidMs);
+    sequence.prepaidMs = 0;
   }
 
   /** Begins the answers of a sequence with the first token of each. */
@@ -361,10 +512,11 @@ export class Scheduler {
     for (const [index, sampler] of [...sequence.samplers].entries()) {
       const choice = sequence.choices[index]!;
       const { token: nextToken } = sampled[index]!;
-      sequence.branches.push(await this.#branch({ sequence, choice, sampler, nextToken }));
+      sequence.branches.push(await this.#branch({ sequence, choice, sampler, nextToken, rows: 0 }));
     }
     // Not before there is memory for every answer, so that a request without it fails before its first text.
     sequence.firstToken();
+    this.#refund(sequence);
     for (const [index, branch] of [...sequence.branches].entries()) {
       this.#extend(branch, sampled[index]!);
     }
@@ -382,11 +534,10 @@ export class Scheduler {
     if (sequence.branches.length === 0) this.#complete(sequence);
   }
 
-  /** Streams wait for a tile, so tiles are shorter while there are any. What is computed is the same. */
-  #tileTokens(): number {
-    const { tileTokens } = this.#limits;
-    const isStreaming = [...this.#active].some((sequence) => sequence.branches.length > 0);
-    return isStreaming ? Math.max(2, Math.ceil(tileTokens / STREAMING_TILE_SHARE)) : tileTokens;
+  /** From row `start` on. What is computed is the same, however long tiles are. */
+  #tileTokens(start: number): number {
+    const isStreaming = [...this.#active].some(({ branches }) => branches.length > 0);
+    return this.#policy.tileTokens(start, isStreaming ? this.#decodeMs : undefined);
   }
 
   /** The first answer continues the prompt's run, every other one a copy of it. */
@@ -394,21 +545,26 @@ export class Scheduler {
     const { sequence } = parts;
     const run = sequence.run!;
     if (sequence.branches.length === 0) return { ...parts, run };
-    const copy = await this.#cache.fork(run, sequence.prompt.length + sequence.answerTokensMax);
-    if (copy === undefined) {
-      throw new RadixkvError('device_memory_full', `no device memory for ${sequence.request.n} answers`, {
-        param: 'n',
-        retryAfterS: 1,
-      });
+    for (;;) {
+      const copy = await this.#cache.fork(run, sequence.prompt.length + sequence.answerTokensMax);
+      if (copy !== undefined) return { ...parts, run: copy };
+      const victim = this.#policy.victim([...this.#active].filter((other) => other !== sequence));
+      if (victim === undefined) throw noMemory(`for ${sequence.request.n} answers`, 'n');
+      await this.#preempt(victim);
     }
-    return { ...parts, run: copy };
   }
 
-  /** The next token of every running answer. */
-  async #decodeStep(): Promise<void> {
-    for (const sequence of this.#active) await this.#guard(sequence, () => this.#growRuns(sequence));
-    const branches = [...this.#active].flatMap((sequence) => sequence.branches);
+  /** The next token of every running answer. @returns how many there were */
+  async #decodeStep(): Promise<number> {
+    for (const sequence of this.#policy.ordered(this.#active)) {
+      await this.#guard(sequence, () => this.#growRuns(sequence));
+    }
+    const branches = [...this.#active].flatMap((sequence) =>
+      sequence.branches.filter((branch) => !isBehind(branch)),
+    );
+    if (branches.length === 0) return 0;
     const isRunning = ({ sequence }: Branch) => this.#active.has(sequence) && !sequence.isAborted;
+    const startedAt = performance.now();
     await this.#decoder.step(branches, isRunning, (branch, token) => {
       const { sequence } = branch;
       // It may have failed meanwhile, by another of its answers too.
@@ -416,15 +572,18 @@ export class Scheduler {
       if (token instanceof RadixkvError) this.#fail(sequence, token);
       else this.#extend(branch, token);
     });
+    this.#decodeMs = performance.now() - startedAt;
+    for (const { sequence } of branches) this.#charge(sequence, this.#decodeMs / branches.length);
+    return branches.length;
   }
 
-  /** Room for one more row of each answer. */
+  /** Room for one more row of each answer, for which the least important sequence gives way, maybe this one itself. */
   async #growRuns(sequence: Sequence): Promise<void> {
     for (const { run } of sequence.branches) {
-      if (await this.#cache.grow(run)) continue;
-      throw new RadixkvError('device_memory_full', 'no device memory to continue the answer', {
-        retryAfterS: 1,
-      });
+      while (this.#active.has(sequence) && !(await this.#cache.grow(run))) {
+        if (this.#active.size === 1 && this.#passages.size === 0) throw noMemory('to continue the answer');
+        await this.#preempt(this.#policy.victim(this.#active)!);
+      }
     }
   }
 
@@ -435,13 +594,28 @@ export class Scheduler {
 
   /** Gives back what a sequence holds. Its prompt's run stays warm. */
   #leave(sequence: Sequence): void {
+    if (!this.#takeFromQueue(sequence) && !this.#active.has(sequence)) return;
+    this.#endWork(sequence);
+    this.#endPause(sequence);
+    for (const sampler of sequence.samplers) this.#freeSampler(sequence, sampler);
+    clearTimeout(sequence.alarm);
+    this.#policy.tenants.left(sequence.tenant);
+  }
+
+  /** @returns false when it is not there, since it failed meanwhile. */
+  #takeFromQueue(sequence: Sequence): boolean {
     const at = this.#queue.indexOf(sequence);
     if (at >= 0) this.#queue.splice(at, 1);
+    return at >= 0;
+  }
+
+  /** Gives back the place of an active sequence, and what it holds on the device. */
+  #endWork(sequence: Sequence): void {
     this.#active.delete(sequence);
+    this.#refund(sequence);
     if (sequence.blendSteps === undefined) sequence.blending?.drop();
     else void sequence.blendSteps.return([]);
     this.#endPrefetch(sequence);
-    for (const sampler of sequence.samplers) this.#freeSampler(sequence, sampler);
     for (const { run } of sequence.branches.splice(0)) {
       if (run !== sequence.run) this.#cache.discard(run);
     }
@@ -506,4 +680,11 @@ export class Scheduler {
     sequence.samplers.delete(sampler);
     this.#engine.call({ op: 'freeSampler', sampler }).catch(() => {});
   }
+}
+
+function noMemory(what: string, param?: string): RadixkvError {
+  return new RadixkvError('device_memory_full', `no device memory ${what}`, {
+    retryAfterS: 1,
+    ...(param !== undefined && { param }),
+  });
 }

@@ -3,6 +3,7 @@
  */
 import type { Accepts, Run } from '../cache/device-runs.js';
 import type { Prefetch } from '../cache/kv-cache.js';
+import type { SetAside } from '../cache/set-aside.js';
 import type { SamplerId } from '../engine/protocol.js';
 import type { SampledToken } from '../engine/sampler.js';
 import type { Blending, BlendOrder } from './blending.js';
@@ -19,6 +20,7 @@ import {
   type Usage,
 } from './completion.js';
 import { EventQueue } from './event-queue.js';
+import type { Waiting } from './policy.js';
 
 /** An answer that is being decoded. */
 export interface Branch {
@@ -26,8 +28,15 @@ export interface Branch {
   readonly choice: Choice;
   readonly sampler: SamplerId;
   readonly run: Run;
+  /** The run has so many, or is to have them before the answer goes on. */
+  readonly rows: number;
   /** Drawn, but its row is not computed yet. */
   nextToken: number;
+}
+
+/** An answer that gave way to others: its rows are not on the device. */
+export interface PausedAnswer extends Omit<Branch, 'run' | 'rows'> {
+  readonly saved: SetAside;
 }
 
 /** How a prompt's documents are to be used. */
@@ -38,9 +47,17 @@ export interface DocumentUse {
   readonly ids: readonly (string | undefined)[];
 }
 
+/** Rows that it had are still to be prefilled. */
+export function isBehind({ run, rows }: Branch): boolean {
+  return run.length < rows;
+}
+
+/** How long the length of a cached prefix is taken for what it was. */
+const PEEKED_FOR_MS = 200;
+
 export const NO_DOCUMENTS: DocumentUse = { order: undefined, outcome: 'no_documents', ids: [] };
 
-export class Sequence {
+export class Sequence implements Waiting {
   readonly request: CompletionRequest;
   readonly prompt: Int32Array;
   /** Tokens each answer may have. */
@@ -66,10 +83,19 @@ export class Sequence {
   #loadBeganAt = 0;
   #loadMs = 0;
   branches: Branch[] = [];
+  /** Not empty: it was preempted, and waits to go on. */
+  paused: PausedAnswer[] = [];
+  /** Rings when its deadline is over. */
+  alarm: NodeJS.Timeout | undefined;
+  /** Milliseconds of the engine that its tenant was charged for before they were spent. */
+  prepaidMs = 0;
   /** Those that the engine still holds. */
   readonly samplers = new Set<SamplerId>();
   readonly #now: () => number;
-  readonly #arrivedAt: number;
+  readonly #peek: (sequence: Sequence) => number;
+  #peeked: { readonly tokens: number; readonly at: number } | undefined;
+  readonly arrivedAt: number;
+  readonly deadlineAt: number | undefined;
   #openedAt: number | undefined;
   #firstTokenAt: number | undefined;
 
@@ -81,14 +107,19 @@ export class Sequence {
     readonly createChoice: (index: number, emit: (event: CompletionEvent) => void) => Choice;
     /** Milliseconds, monotonic. */
     readonly now: () => number;
+    /** Prompt tokens that are cached now. */
+    readonly peek: (sequence: Sequence) => number;
   }) {
     this.request = options.request;
     this.prompt = options.prompt;
     this.answerTokensMax = options.answerTokensMax;
     this.documents = options.documents;
-    this.exactEnd = options.documents.order?.segments[0]?.start ?? options.prompt.length;
+    this.exactEnd = this.#firstBlended;
     this.#now = options.now;
-    this.#arrivedAt = options.now();
+    this.#peek = options.peek;
+    this.arrivedAt = options.now();
+    const { deadlineMs } = options.request;
+    this.deadlineAt = deadlineMs === undefined ? undefined : this.arrivedAt + deadlineMs;
     const emit = (event: CompletionEvent) => this.events.push(event);
     this.choices = Array.from({ length: options.request.n }, (_, index) => options.createChoice(index, emit));
   }
@@ -103,8 +134,37 @@ export class Sequence {
     return this.request.signal.aborted;
   }
 
+  get tenant(): string {
+    return this.request.namespace;
+  }
+
+  get priority(): number {
+    return this.request.priority;
+  }
+
+  get tokens(): number {
+    return this.prompt.length + this.choices.reduce((sum, choice) => sum + choice.tokens, 0);
+  }
+
+  get hasBegun(): boolean {
+    return this.#openedAt !== undefined;
+  }
+
   get isPrefilled(): boolean {
-    return this.run !== undefined && this.run.length >= this.prompt.length;
+    return this.#firstTokenAt !== undefined;
+  }
+
+  /** As of a moment ago: looking takes time. */
+  cachedTokens(): number {
+    const at = this.#now();
+    if (this.#peeked === undefined || at - this.#peeked.at > PEEKED_FOR_MS) {
+      this.#peeked = { tokens: this.#peek(this), at };
+    }
+    return this.#peeked.tokens;
+  }
+
+  get isLate(): boolean {
+    return !this.isPrefilled && this.deadlineAt !== undefined && this.#now() >= this.deadlineAt;
   }
 
   /** What the disk has of the prompt is in host memory, as far as it can be. */
@@ -116,9 +176,10 @@ export class Sequence {
     return this.#loading === 'reading';
   }
 
-  /** It is open and has prompt tokens to compute now. */
+  /** It is open and has rows to prefill now: of its prompt, or of answers that went on after they were preempted. */
   get canCompute(): boolean {
-    return !this.isPrefilled && (this.isLoaded || this.run!.length < this.hiddenEnd);
+    if (this.isPrefilled) return this.branches.some(isBehind);
+    return this.isLoaded || this.run!.length < this.hiddenEnd;
   }
 
   loadBegan(): void {
@@ -130,6 +191,20 @@ export class Sequence {
   loaded(wasNeeded: boolean): void {
     this.#loading = 'done';
     if (wasNeeded) this.#loadMs = this.#now() - this.#loadBeganAt;
+  }
+
+  /** It gave way before its first token: what was computed is cached, and it is opened again. */
+  beginAgain(): void {
+    this.#loading = 'not begun';
+    this.exactEnd = this.#firstBlended;
+    this.hiddenEnd = 0;
+    this.run = undefined;
+    this.blending = undefined;
+    this.blendSteps = undefined;
+  }
+
+  get #firstBlended(): number {
+    return this.documents.order?.segments[0]?.start ?? this.prompt.length;
   }
 
   opened(): void {
@@ -198,12 +273,12 @@ export class Sequence {
     const openedAt = this.#openedAt ?? now;
     const firstTokenAt = this.#firstTokenAt ?? now;
     return {
-      queueMs: openedAt - this.#arrivedAt,
+      queueMs: openedAt - this.arrivedAt,
       loadMs: this.#loadMs,
       prefillMs: firstTokenAt - openedAt,
       blend: this.blending?.timings,
       decodeMs: now - firstTokenAt,
-      ttftMs: firstTokenAt - this.#arrivedAt,
+      ttftMs: firstTokenAt - this.arrivedAt,
     };
   }
 }

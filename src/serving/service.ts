@@ -95,6 +95,8 @@ export class Service implements CompletionService {
       answerTokensMax,
       documents,
       now: () => performance.now(),
+      peek: ({ accepts }) =>
+        request.cache.mode === 'off' ? 0 : cache.peek(request.namespace, prompt, accepts),
       createChoice: (index, emit) =>
         new Choice({
           index,

@@ -69,6 +69,8 @@ export interface GaugeReading {
   /** Sequences that prefill or decode. */
   readonly activeSequences?: number;
   readonly queuedRequests?: number;
+  /** How often an active request gave way, since the start. */
+  readonly preemptions?: number;
   readonly disk?: DiskReading;
   /** Evictions since the start, by tier and reason. */
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];

@@ -48,6 +48,10 @@ const CHAT_REFUSALS: Row[] = [
   [{ seed: 0.5 }, 'invalid_value', 'seed'],
   [{ n: 17 }, 'invalid_value', 'n'],
   [{ n: 0 }, 'invalid_value', 'n'],
+  [{ priority: 0.5 }, 'invalid_value', 'priority'],
+  [{ priority: -101 }, 'invalid_value', 'priority'],
+  [{ deadline_ms: 0 }, 'invalid_value', 'deadline_ms'],
+  [{ deadline_ms: 3_600_001 }, 'invalid_value', 'deadline_ms'],
   [{ stop: '' }, 'invalid_value', 'stop'],
   [{ stop: ['a', ''] }, 'invalid_value', 'stop[1]'],
   [{ stop: Array(17).fill('x') }, 'invalid_value', 'stop'],
@@ -185,6 +189,8 @@ test('a chat request reaches the service in its own words', async () => {
       presence_penalty: 1,
       frequency_penalty: -1,
       logit_bias: { 12: -100 },
+      priority: -2,
+      deadline_ms: 500,
       user: 'someone',
       documents: [
         { id: 'Doc_1.a:b-c', title: 'One', text: 'the first' },
@@ -218,6 +224,8 @@ test('a chat request reaches the service in its own words', async () => {
     n: 2,
     maxTokens: 7,
     stop: ['x'],
+    priority: -2,
+    deadlineMs: 500,
     sampling: {
       temperature: 0.5,
       topP: 0.9,
@@ -234,7 +242,7 @@ test('a chat request reaches the service in its own words', async () => {
 
 const OPTIONAL =
   `max_tokens max_completion_tokens temperature top_p top_k min_p seed stop n logprobs top_logprobs
-presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio documents cache`.replaceAll(
+presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio documents cache priority deadline_ms`.replaceAll(
     '\n',
     ' ',
   );
@@ -263,6 +271,8 @@ test('null and absent optional fields mean the same defaults', async () => {
   });
   assert.equal(absent!.maxTokens, undefined);
   assert.deepEqual(absent!.cache, DEFAULT_CACHE);
+  assert.equal(absent!.priority, 0);
+  assert.equal(absent!.deadlineMs, undefined);
 });
 
 test('fields that ask for nothing are accepted', async () => {

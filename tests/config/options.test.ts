@@ -91,6 +91,10 @@ test('every bad value is refused in one line that names the option and the value
     chunkTokens: ['7', '64.0'],
     maxActive: ['0'],
     maxQueue: ['-1', '1000000000000'],
+    maxActiveTokens: ['0', '1e6'],
+    maxQueueTokens: ['0'],
+    tpotTargetMs: ['0', '1.5'],
+    patienceMs: ['-1', '5s'],
   };
   assert.deepEqual(
     Object.keys(bad),

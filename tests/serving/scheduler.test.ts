@@ -71,6 +71,13 @@ suite('the queue', () => {
     await assertNothingLeft(backend);
   });
 
+  test('goes on when the only active request ends with its first token', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1 });
+    const texts = ['one', 'two', 'three'];
+    await Promise.all(texts.map((prompt) => ask(backend, { prompt, maxTokens: 1 })));
+    await assertNothingLeft(backend);
+  });
+
   test('a request that waits for the prefix of another one does not hold up those behind it', async (t) => {
     const backend = await testBackend(t);
     const order: string[] = [];
@@ -256,6 +263,132 @@ suite('memory', () => {
   });
 });
 
+/** An answer of letters that never ends by itself. */
+const ENDLESS = new Map([
+  [256, -100],
+  [257, -100],
+  [258, -100],
+]);
+
+const long = (prompt: string) => ({
+  prompt,
+  maxTokens: 500,
+  sampling: { temperature: 1, seed: 7, logitBias: ENDLESS },
+});
+
+suite('a request that gives way', () => {
+  const asks = [long('one'), long('another, of a longer prompt'), { ...long('two answers'), n: 2 }];
+
+  for (const { what, hostBytes } of [
+    { what: 'goes on from host memory where it stopped', hostBytes: 256 * TINY_CHUNK_BYTES },
+    { what: 'is computed again where host memory has no room', hostBytes: 6 * TINY_CHUNK_BYTES },
+  ]) {
+    test(`since others outgrow the device ${what}`, async (t) => {
+      const roomy = await testBackend(t);
+      const alone = [];
+      for (const each of asks) alone.push((await ask(roomy, each)).texts);
+      const backend = await testBackend(t, { deviceBytes: 2048 * TINY_TOKEN_BYTES, hostBytes });
+      const together = await Promise.all(asks.map((each) => ask(backend, each)));
+      assert(backend.scheduler.preemptions > 0);
+      assert.deepEqual(
+        together.map(({ texts }) => texts),
+        alone,
+      );
+      for (const { usage, cached } of together)
+        assert.equal(cached + usage.computedTokens, usage.promptTokens);
+      await assertNothingLeft(backend);
+    });
+  }
+
+  test('since a more important one comes is served after it, and equals one that did not', async (t) => {
+    const roomy = await testBackend(t);
+    const [low, high] = [long('it can wait'), { prompt: 'now', maxTokens: 5, priority: -1 }];
+    const alone = [(await ask(roomy, low)).text, (await ask(roomy, high)).text];
+    const backend = await testBackend(t, { maxActive: 1 });
+    const ended: string[] = [];
+    const noted = async (name: string, answer: ReturnType<typeof ask>) => {
+      const { text } = await answer;
+      ended.push(name);
+      return text;
+    };
+    const first = noted('low', ask(backend, low));
+    await decoding(backend);
+    const second = noted('high', ask(backend, high));
+    const third = noted('as low', ask(backend, { prompt: 'later', maxTokens: 5 }));
+    assert.deepEqual(await Promise.all([first, second]), alone);
+    await third;
+    assert.deepEqual(ended, ['high', 'low', 'as low']);
+    assert.equal(backend.scheduler.preemptions, 1);
+    await assertNothingLeft(backend);
+  });
+
+  test('before its first token finds what it computed, and does not call it cached', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1 });
+    const { tap } = backend;
+    const low = ask(backend, { prompt: LONG, maxTokens: 2 });
+    await new Promise<void>((resolve) => {
+      tap.onRequest = ({ op }) => {
+        if (op === 'seal') resolve();
+      };
+    });
+    await ask(backend, { prompt: 'now', maxTokens: 2, priority: -1 });
+    const { usage } = await low;
+    assert.equal(backend.scheduler.preemptions, 1);
+    assert.equal(usage.computedTokens, LONG.length);
+    const prefilled = tap.requests.flatMap((asked) => (asked.op === 'prefill' ? [asked.tokens.length] : []));
+    const all = prefilled.reduce((sum, tokens) => sum + tokens, 0);
+    assert(all < LONG.length + 100, `${all} tokens were prefilled`);
+    await assertNothingLeft(backend);
+  });
+
+  test('and is aborted, or whose engine dies meanwhile, leaves nothing', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1 });
+    const aborter = new AbortController();
+    const aborted = ask(backend, { ...long('it is aborted'), signal: aborter.signal });
+    await decoding(backend);
+    const high = ask(backend, { ...long('high'), priority: -1 });
+    await decoding(backend);
+    aborter.abort();
+    assert((await aborted).usage.completionTokens > 0);
+    const low = ask(backend, { ...long('it is lost'), priority: -1 });
+    const higher = ask(backend, { ...long('higher'), priority: -2 });
+    await decoding(backend);
+    void backend.tap.worker!.terminate();
+    await assert.rejects(high, refused('engine_failed'));
+    await assert.rejects(higher, refused('engine_failed'));
+    // It had not begun.
+    await low;
+    await assertNothingLeft(backend);
+  });
+});
+
+/** Resolves at the next decode step. */
+function decoding({ tap }: TestBackend): Promise<void> {
+  return new Promise((resolve) => {
+    tap.onRequest = ({ op }) => {
+      if (op === 'decode') resolve();
+    };
+  });
+}
+
+suite('a deadline', () => {
+  test('that is over before the first token is a 504, and nothing is computed for it', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1 });
+    const running = ask(backend, { prompt: 'first', maxTokens: 500, sampling: { logitBias: ENDLESS } });
+    await decoding(backend);
+    const late = ask(backend, { prompt: `${LONG} too late`, deadlineMs: 5 });
+    const inTime = ask(backend, { prompt: 'in time', maxTokens: 2, deadlineMs: 600_000 });
+    await assert.rejects(late, refused('deadline_exceeded'));
+    assert.equal(backend.scheduler.active, 1, 'it does not wait for others to end');
+    await Promise.all([running, inTime]);
+    const prefills = backend.tap.requests.filter(
+      (asked) => asked.op === 'prefill' && asked.samplers.length > 0,
+    );
+    assert.equal(prefills.length, 2);
+    await assertNothingLeft(backend);
+  });
+});
+
 suite('whatever becomes of requests', () => {
   const step = fc.record({
     prefix: fc.nat(2),
@@ -263,6 +396,8 @@ suite('whatever becomes of requests', () => {
     n: fc.constantFrom(1, 1, 1, 2),
     maxTokens: fc.integer({ min: 1, max: 30 }),
     namespace: fc.constantFrom('', 'b'),
+    priority: fc.constantFrom(0, 0, 0, -1, 1),
+    deadlineMs: fc.constantFrom(undefined, undefined, undefined, 5),
     /** Engine requests after which it is aborted; 0: at once. */
     abortAfter: fc.option(fc.nat(40), { nil: undefined }),
     waits: fc.boolean(),
@@ -293,7 +428,7 @@ suite('whatever becomes of requests', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 10 }), async (steps) => {
         const running: Promise<unknown>[] = [];
-        for (const { prefix, length, n, maxTokens, namespace, abortAfter, waits } of steps) {
+        for (const { prefix, length, n, maxTokens, abortAfter, waits, ...rest } of steps) {
           const aborter = new AbortController();
           if (abortAfter === 0) aborter.abort();
           else if (abortAfter !== undefined) countdowns.set(aborter, abortAfter);
@@ -303,14 +438,17 @@ suite('whatever becomes of requests', () => {
               prompt,
               n,
               maxTokens,
-              namespace,
+              ...rest,
               signal: aborter.signal,
             });
             assert.equal(cached + usage.computedTokens, usage.promptTokens);
             assert(usage.promptTokens === length || (aborter.signal.aborted && usage.promptTokens < length));
           };
           const answer = read().catch((error: unknown) =>
-            assert(refused('device_memory_full')(error), String(error)),
+            assert(
+              refused('device_memory_full')(error) || refused('deadline_exceeded')(error),
+              String(error),
+            ),
           );
           running.push(answer);
           if (waits) await answer;
