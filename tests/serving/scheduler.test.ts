@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
+import { seededRandom } from '../../src/engine/random.js';
 import {
   answerOf,
   ask,
@@ -460,6 +461,51 @@ suite('whatever becomes of requests', () => {
       // What a failure leaves behind would fail every smaller example too.
       { numRuns: 60, endOnFailure: true },
     );
+  });
+
+  test('of 200 requests at once a third is aborted at random moments: the others are served, and nothing is left', async (t) => {
+    const backend = await testBackend(t, {
+      maxActive: 16,
+      maxQueue: 200,
+      deviceBytes: 8192 * TINY_TOKEN_BYTES,
+    });
+    const { tap, cache } = backend;
+    const random = seededRandom(12);
+    let asked = 0;
+    const round = async (): Promise<number> => {
+      const countdowns = new Map<AbortController, number>();
+      tap.onRequest = ({ op }) => {
+        asked++;
+        if (op !== 'decode') return;
+        for (const [aborter, left] of countdowns) {
+          countdowns.set(aborter, left - 1);
+          if (left <= 0) aborter.abort();
+        }
+      };
+      const answers = Array.from({ length: 200 }, async (_, i) => {
+        const aborter = new AbortController();
+        const isAborted = i % 3 === 0;
+        if (isAborted) countdowns.set(aborter, Math.floor(random() * 120));
+        const prompt = `${LONG.slice(0, Math.floor(random() * 300))} ${i}`;
+        const answer = await ask(backend, {
+          prompt,
+          maxTokens: 12,
+          signal: aborter.signal,
+          sampling: { logitBias: ENDLESS },
+        });
+        if (!isAborted) assert.equal(answer.usage.completionTokens, 12);
+        return aborter.signal.aborted && answer.usage.completionTokens < 12;
+      });
+      const cut = (await Promise.all(answers)).filter(Boolean).length;
+      await assertNothingLeft(backend);
+      cache.dropWarm();
+      return cut;
+    };
+    for (let warmUp = 0; warmUp < 2; warmUp++) assert((await round()) > 30);
+    const before = process.memoryUsage().rss;
+    for (let again = 0; again < 3; again++) assert((await round()) > 30);
+    const grown = process.memoryUsage().rss - before;
+    assert(grown < 64 * 1024 ** 2, `${grown} bytes more in ${asked} engine requests`);
   });
 
   for (const op of ['prefill', 'decode', 'seal', 'load', 'copyRun'] as const) {
