@@ -20,6 +20,7 @@ import { RadixkvError } from './errors.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { BlendPolicy } from './serving/blend-policy.js';
 import { PassageBook } from './serving/passage-book.js';
+import { PromptEncoder } from './serving/prompt-encoder.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
@@ -173,7 +174,9 @@ async function createService(
     await close();
     throw error;
   }
-  const service = new Service({ model, tokenizer, template, cache, engine, scheduler, passages, documents });
+  const { contextTokens } = manifest.spec;
+  const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
+  const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
   const statistics = new Statistics({ gauges: () => gauges(cache, scheduler, tiers) });
   const stop = async () => {
     service.stop();

@@ -51,7 +51,7 @@ export class PassageBook implements PassageService {
   encode(
     template: ChatTemplate,
     prompt: { readonly messages: readonly ChatMessage[]; readonly passages: readonly Passage[] },
-    request: CompletionRequest,
+    request: Pick<CompletionRequest, 'namespace' | 'cache'>,
   ): { readonly tokens: Int32Array; readonly use: Omit<DocumentUse, 'ids'> } {
     const { tokenizer, documentTemplate, policy, contextTokens } = this.#parts;
     const parts = { tokenizer, template, documentTemplate };

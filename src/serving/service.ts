@@ -4,59 +4,32 @@
  * Refuses here what can't be computed (too long, unknown token ids), so that the scheduler only sees sequences that
  * fit the model and the device.
  */
-import assert from 'node:assert/strict';
 import { type KvCache, requireFit } from '../cache/kv-cache.js';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
-import { encodeChat, withBos } from '../text/chat-prompt.js';
-import { type ChatTemplate, requireChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { scratchTokens } from './blending.js';
 import { Choice } from './choice.js';
-import type {
-  CompletionEvent,
-  CompletionRequest,
-  CompletionService,
-  ModelCard,
-  PromptDocument,
-} from './completion.js';
-import type { PassageBook } from './passage-book.js';
-import type { Passage, PassageFinder } from './passages.js';
+import type { CompletionEvent, CompletionRequest, CompletionService, ModelCard } from './completion.js';
+import type { PromptEncoder } from './prompt-encoder.js';
 import type { Scheduler } from './scheduler.js';
-import { type DocumentUse, NO_DOCUMENTS, Sequence } from './sequence.js';
+import { type DocumentUse, Sequence } from './sequence.js';
 
 export interface ServiceParts {
   readonly model: ModelCard;
   readonly tokenizer: Tokenizer;
-  readonly template: ChatTemplate | undefined;
+  readonly prompts: PromptEncoder;
   readonly cache: KvCache;
   readonly engine: Engine;
   readonly scheduler: Scheduler;
-  readonly passages: PassageBook;
-  /** Absent: no document has an id to be known by. */
-  readonly documents: PassageFinder | undefined;
-}
-
-/** A request in the model's words. */
-interface EncodedPrompt {
-  readonly tokens: Int32Array;
-  readonly documents: DocumentUse;
 }
 
 export class Service implements CompletionService {
   readonly #parts: ServiceParts;
-  /** No token is longer, so a text of more than this many bytes a token can't fit the context. */
-  readonly #tokenBytesMax: number;
   #isStopping = false;
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
-    const { tokenizer } = parts;
-    let longest = 1;
-    for (let token = 0; token < tokenizer.vocab; token++) {
-      longest = Math.max(longest, tokenizer.tokenBytes(token).length);
-    }
-    this.#tokenBytesMax = longest;
   }
 
   get model(): ModelCard {
@@ -85,7 +58,7 @@ export class Service implements CompletionService {
     }
     const { tokenizer, cache, scheduler } = this.#parts;
     this.#checkBias(request);
-    const { tokens: prompt, documents: wanted } = this.#encode(request);
+    const { tokens: prompt, documents: wanted } = this.#parts.prompts.encode(request);
     const answerTokensMax = this.#answerTokens(request, prompt.length);
     requireFit(cache, prompt.length + answerTokensMax, request.promptField);
     const documents = this.#withRoom(request, wanted, prompt.length, answerTokensMax);
@@ -124,51 +97,6 @@ export class Service implements CompletionService {
     }
   }
 
-  #encode(request: CompletionRequest): EncodedPrompt {
-    const { prompt } = request;
-    if (prompt.kind !== 'chat') return { tokens: this.#plainTokens(request), documents: NO_DOCUMENTS };
-    const { tokenizer, template, passages } = this.#parts;
-    const { messages, documents } = prompt;
-    const found = documents.map((document, i) => this.#resolve(request.namespace, document, i));
-    const texts = [...messages.map(({ content }) => content), ...found.map(({ text }) => text)];
-    this.#checkLength(
-      texts.reduce((sum, text) => sum + text.length, 0),
-      request.promptField,
-    );
-    const chat = requireChatTemplate(template);
-    if (found.length === 0) {
-      const tokens = encodeChat(tokenizer, chat, messages, { addGenerationPrompt: true });
-      return { tokens, documents: NO_DOCUMENTS };
-    }
-    const { tokens, use } = passages.encode(chat, { messages, passages: found }, request);
-    return { tokens, documents: { ...use, ids: documents.map(({ id }) => id) } };
-  }
-
-  #plainTokens({ prompt, promptField: param }: CompletionRequest): Int32Array {
-    const { tokenizer } = this.#parts;
-    assert(prompt.kind !== 'chat');
-    if (prompt.kind === 'tokens') {
-      const unknown = prompt.tokens.find((token) => token >= tokenizer.vocab);
-      if (unknown !== undefined) {
-        throw new RadixkvError('invalid_value', `token ${unknown} is not in the vocabulary`, { param });
-      }
-      return this.#nonEmpty(Int32Array.from(prompt.tokens), param);
-    }
-    this.#checkLength(prompt.text.length, param);
-    const tokens = tokenizer.encodeText(prompt.text);
-    return this.#nonEmpty(tokenizer.addBos ? withBos(tokenizer, tokens) : tokens, param);
-  }
-
-  #resolve(namespace: string, document: PromptDocument, index: number): Passage {
-    if ('text' in document) return document;
-    const { id } = document;
-    const passage = this.#parts.documents?.find(namespace, id);
-    if (passage !== undefined) return passage;
-    throw new RadixkvError('document_not_found', `There is no document '${id}'.`, {
-      param: `documents[${index}].id`,
-    });
-  }
-
   /** Blending takes device memory for a second run beside that of the request. */
   #withRoom(
     { cache: { mode } }: CompletionRequest,
@@ -187,22 +115,6 @@ export class Service implements CompletionService {
       `blending needs device memory for ${runs.join(' and ')} tokens at once (room for ${cache.tokensMax}); raise --device-bytes`,
       { param: 'documents' },
     );
-  }
-
-  /** Spares tokenising a text that can't fit anyway. A character is at least one byte. */
-  #checkLength(characters: number, param: string): void {
-    const { contextTokens } = this.#parts.model;
-    if (characters <= contextTokens * this.#tokenBytesMax) return;
-    throw new RadixkvError(
-      'context_length_exceeded',
-      `the prompt of ${characters} characters is longer than the context of ${contextTokens} tokens`,
-      { param },
-    );
-  }
-
-  #nonEmpty(tokens: Int32Array, param: string): Int32Array {
-    if (tokens.length > 0) return tokens;
-    throw new RadixkvError('invalid_value', 'the prompt has no tokens', { param });
   }
 
   #answerTokens({ maxTokens, promptField }: CompletionRequest, promptTokens: number): number {
