@@ -18,6 +18,7 @@ import { auditTree } from './audit.js';
 import { Chunk, type ChunkId } from './chunk.js';
 import { Forest } from './forest.js';
 import { chunkAbove, chunkBelow, chunkEnd, type RadixNode, rootOf } from './node.js';
+import { childrenOf, type NodeOutline, nodeAt, nodesFrom, type Place, tokensAfter } from './outline.js';
 import { RecencyList } from './recency.js';
 
 /** The cached part of a prompt. Valid until the next call that changes the tree: lease it at once to keep it. */
@@ -212,6 +213,32 @@ export class RadixTree {
     if (last === undefined || !isLeaf(last)) return [];
     // Where paths part there is a node that has a child for each.
     return last.node.chunks.map((chunk) => chunk.id).toReversed();
+  }
+
+  /** Every chunk of a namespace, each after those it stands behind. Not a use. */
+  chunksOf(namespace: string): ChunkId[] {
+    const root = this.#forest.root(namespace);
+    const nodes = root === undefined ? [] : [...nodesFrom(root)];
+    return nodes.flatMap(({ chunks }) => chunks.map(({ id }) => id));
+  }
+
+  /** How many of `tokens` agree with what is cached, and up to `count` tokens that stand there instead. Not a use. */
+  parting(
+    namespace: string,
+    tokens: Int32Array,
+    count: number,
+  ): { readonly depth: number; readonly next: Int32Array } {
+    const root = this.#forest.root(namespace);
+    if (root === undefined) return { depth: 0, next: new Int32Array() };
+    const { node, depth } = this.#forest.walk(root, tokens);
+    return { depth, next: tokensAfter(node, depth, count) };
+  }
+
+  /** The nodes right below a place: none where there is no such place. Not a use. */
+  outline(namespace: string, place: Place): NodeOutline[] {
+    const root = this.#forest.root(namespace);
+    const node = root && nodeAt(root, place);
+    return node === undefined ? [] : childrenOf(node, place);
   }
 
   /** The least recently used chunk that `remove` accepts; undefined when every chunk is pinned. O(1). */

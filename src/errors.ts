@@ -21,6 +21,8 @@ export const ERRORS = {
   document_not_found: { status: 404, type: 'invalid_request_error', retryable: false },
   not_found: { status: 404, type: 'invalid_request_error', retryable: false },
   method_not_allowed: { status: 405, type: 'invalid_request_error', retryable: false },
+  not_cached: { status: 409, type: 'invalid_request_error', retryable: false },
+  pins_full: { status: 409, type: 'invalid_request_error', retryable: false },
   library_full: { status: 409, type: 'invalid_request_error', retryable: false },
   body_too_large: { status: 413, type: 'invalid_request_error', retryable: false },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', retryable: false },

@@ -5,6 +5,7 @@ import pino, { type Logger } from 'pino';
 import { unmovable } from '#blend';
 import { type KvLayout, kvLayout } from '#storage';
 import { createApp } from './api/app.js';
+import type { CacheControls } from './api/cache-routes.js';
 import { startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { createTiers, type DiskOptions } from './cache/create-tiers.js';
@@ -14,6 +15,9 @@ import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { readDiskKey } from './config/disk-key.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
+import { CacheDesk } from './control/cache-desk.js';
+import { Pins } from './control/pins.js';
+import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
 import { RadixkvError } from './errors.js';
@@ -34,6 +38,9 @@ const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** The library of documents, in the data directory. */
 const DOCUMENTS_FILE = 'documents.sqlite';
 
+/** Milliseconds since the epoch. */
+const systemTime = { now: () => Date.now() };
+
 /** A model that can answer, without a port. */
 export interface Backend {
   readonly service: Service;
@@ -43,6 +50,7 @@ export interface Backend {
   readonly statistics: Statistics;
   /** Undefined: no documents are stored. */
   readonly documents: DocumentLibrary | undefined;
+  readonly controls: CacheControls;
   close(): Promise<void>;
 }
 
@@ -178,11 +186,18 @@ async function createService(
   const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
   const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
   const statistics = new Statistics({ gauges: () => gauges(cache, scheduler, tiers) });
+  const { chunkBytes } = layout;
+  const controls = {
+    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
+    warming: new Warming({ service, clock: systemTime }),
+    pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),
+  };
   const stop = async () => {
     service.stop();
+    await controls.warming.close();
     await close();
   };
-  return { service, scheduler, cache, engine, statistics, documents, close: stop };
+  return { service, scheduler, cache, engine, statistics, documents, controls, close: stop };
 }
 
 function openDocuments(
@@ -193,7 +208,7 @@ function openDocuments(
   return DocumentLibrary.open({
     file,
     passages,
-    clock: { now: () => Date.now() },
+    clock: systemTime,
     ...(logger && { logger }),
     ...(disk?.encryptionKey && { encryptionKey: disk.encryptionKey }),
   });
@@ -218,8 +233,8 @@ export async function startRadixkv(
     ...(documentTemplate !== undefined && { documentTemplate }),
     ...(disk && { disk }),
   });
-  const { service, statistics, documents } = backend;
-  const app = createApp({ service, statistics, logger, ...(documents && { documents }) });
+  const { service, statistics, documents, controls } = backend;
+  const app = createApp({ service, statistics, controls, logger, ...(documents && { documents }) });
   const { host, port } = options;
   try {
     const server = await startServer({

@@ -187,10 +187,11 @@ export class TieredStore implements ChunkStore {
     return outcome;
   }
 
-  remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted'): boolean {
+  /** @param tier the only one to remove it from; default: all */
+  remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted', tier?: TierName): boolean {
     if (this.#state !== 'open') return false;
-    const wasInHost = this.host.remove(key, reason);
-    const wasOnDisk = this.disk?.remove(key, reason) ?? false;
+    const wasInHost = tier !== 'disk' && this.host.remove(key, reason);
+    const wasOnDisk = tier !== 'host' && (this.disk?.remove(key, reason) ?? false);
     return wasInHost || wasOnDisk;
   }
 

@@ -11,6 +11,7 @@ import { RadixkvError } from '../errors.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
 import { createBodyReader } from './body.js';
+import { type CacheControls, cacheRoutes } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
 import { batchRoute } from './document-batch.js';
@@ -27,6 +28,8 @@ export interface AppParts {
   readonly statistics: Statistics;
   /** Absent: there are no stored documents, nor their paths. */
   readonly documents?: DocumentLibrary;
+  /** Absent: the cache can't be steered, and there are no paths for it. */
+  readonly controls?: CacheControls;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
   readonly limits?: Partial<Limits>;
@@ -51,7 +54,26 @@ const refusePath: RequestHandler = (req) => {
   throw new RadixkvError('not_found', `There is no ${req.method} ${req.path}.`);
 };
 
-export function createApp({ service, statistics, documents, logger, limits: overrides }: AppParts): Express {
+function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): void {
+  const { lookup, explain, warm, pins, clear, tree } = routes;
+  app.route('/v1/cache').delete(clear).all(refuseMethod('DELETE'));
+  app.route('/v1/cache/lookup').post(lookup).all(refuseMethod('POST'));
+  app.route('/v1/cache/explain').post(explain).all(refuseMethod('POST'));
+  app.route('/v1/cache/warm').post(warm.post).all(refuseMethod('POST'));
+  app.route('/v1/cache/warm/:id').get(warm.get).delete(warm.delete).all(refuseMethod('GET, DELETE'));
+  app.route('/v1/cache/pins').get(pins.list).post(pins.post).all(refuseMethod('GET, POST'));
+  app.route('/v1/cache/pins/:id').get(pins.get).delete(pins.delete).all(refuseMethod('GET, DELETE'));
+  app.route('/v1/cache/tree').get(tree).all(refuseMethod('GET'));
+}
+
+export function createApp({
+  service,
+  statistics,
+  documents,
+  controls,
+  logger,
+  limits: overrides,
+}: AppParts): Express {
   const limits = { ...DEFAULT_LIMITS, ...overrides };
   const readBody = createBodyReader(limits);
   const app = express();
@@ -77,6 +99,7 @@ export function createApp({ service, statistics, documents, logger, limits: over
       .delete(byId.delete)
       .all(refuseMethod('GET, PUT, DELETE'));
   }
+  if (controls !== undefined) addCacheRoutes(app, cacheRoutes({ ...controls, service, readBody, limits }));
   app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
   app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));
   app.route('/v1/cache/stats').get(cacheStats(statistics)).all(refuseMethod('GET'));

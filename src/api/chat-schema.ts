@@ -25,7 +25,8 @@ const textPart = z.strictObject({
   text,
 });
 
-function message(limits: Limits) {
+/** A message of a chat. */
+export function message(limits: Limits) {
   return z.strictObject({
     role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
     content: z
@@ -108,16 +109,19 @@ export function chatSchema(limits: Limits) {
     });
 }
 
+/** A message in the words of the service. */
+export function messageOf({ role, content, name }: z.output<ReturnType<typeof message>>): ChatMessage {
+  return {
+    role,
+    content: content.map((part) => part.text).join('\n'),
+    ...(name === undefined ? {} : { name }),
+  };
+}
+
 /** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
 export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown): Parsed {
   const body = validate(schema, input);
-  const messages = body.messages.map(
-    ({ role, content, name }): ChatMessage => ({
-      role,
-      content: content.map((part) => part.text).join('\n'),
-      ...(name === undefined ? {} : { name }),
-    }),
-  );
+  const messages = body.messages.map(messageOf);
   return {
     model: body.model,
     stream: body.stream,

@@ -23,6 +23,8 @@ export interface Limits {
   readonly ttlSecondsMax: number;
   /** Of a request that wants its first token in time. */
   readonly deadlineMsMax: number;
+  /** Prompts of one job that computes them ahead of time. */
+  readonly warmPromptsMax: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -39,4 +41,5 @@ export const DEFAULT_LIMITS: Limits = {
   titleCharactersMax: 1024,
   ttlSecondsMax: 10 * 365 * 24 * 3600,
   deadlineMsMax: 3_600_000,
+  warmPromptsMax: 256,
 };

@@ -27,7 +27,7 @@ function isTokens(value: unknown): value is number[] {
 }
 
 /** A string, its tokens, or a list with one of these. */
-const prompt = z.unknown().transform((value, context): Prompt => {
+export const prompt = z.unknown().transform((value, context): Prompt => {
   const refuse = (message: string, code = 'invalid_value') => {
     context.issues.push({ code: 'custom', message, params: { code }, input: value });
     return z.NEVER;

@@ -105,6 +105,23 @@ export class DeviceRuns {
     return longest;
   }
 
+  /** How many of `tokens` agree with the run that has most of them, whoever may use it, and what it goes on with. */
+  parting(
+    namespace: string,
+    tokens: Int32Array,
+    count: number,
+  ): { readonly depth: number; readonly next: Int32Array } {
+    let nearest = { depth: 0, next: new Int32Array() };
+    for (const run of this.#runs.values()) {
+      if (run.namespace !== namespace || run.isPrivate) continue;
+      const depth = commonPrefix(run.tokens.subarray(0, run.length), tokens);
+      const next = run.tokens.slice(depth, Math.min(run.length, depth + count));
+      if (depth > nearest.depth || (depth === nearest.depth && next.length > nearest.next.length))
+        nearest = { depth, next };
+    }
+    return nearest;
+  }
+
   /**
    * An active run with the first `rows` rows of `from`: that very run where it can be taken over, else one that stands
    * on it or has a copy.
@@ -215,6 +232,16 @@ export class DeviceRuns {
   /** Frees every run that no request uses or stands on; what the host tier holds stays. */
   dropWarm(): void {
     for (let victim = this.#victim(); victim !== undefined; victim = this.#victim()) this.#free(victim);
+  }
+
+  /** Nobody finds the runs of a namespace any more. Those that no request uses or stands on are freed. @returns runs */
+  forgetNamespace(namespace: string): number {
+    const found = [...this.#runs.values()].filter((run) => run.namespace === namespace && !run.isPrivate);
+    for (const run of found) {
+      run.isPrivate = true;
+      if (!run.isActive) this.discard(run);
+    }
+    return found.length;
   }
 
   /** The engine lost its memory: every run is gone. */

@@ -14,13 +14,15 @@
  * Invariant: at least one prompt token is always left to compute (K2). Calls that compute are made by one caller, one
  * after another (the scheduler). Knows no requests and no text.
  */
-import type { KvLayout } from '#storage';
+import type { Place } from '#radix';
+import type { KvLayout, PinOutcome } from '#storage';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import { type Accepts, commonPrefix, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
 import {
   type FoundChunk,
+  type OutlinedNode,
   type PrefixCache,
   type PrefixLease,
   type ReadableChunk,
@@ -69,6 +71,13 @@ export interface KeepOptions {
   readonly isPinned: boolean;
   /** Whole chunks at the beginning that others have too: these are kept as they are. */
   readonly sharedTokens: number;
+}
+
+export interface PinOptions {
+  /** Renewed by each use. Undefined: until it is unpinned. */
+  readonly ttlMs?: number | undefined;
+  /** 0 to 100, see `Retention`. */
+  readonly priority?: number | undefined;
 }
 
 const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0 };
@@ -146,6 +155,69 @@ export class KvCache {
     const reach = this.#reach(lease, rows);
     this.#prefixes!.release(lease);
     return reach.rows;
+  }
+
+  /** Where the rows of a prompt lie that `open` would find right now. Not a use. */
+  locate(namespace: string, tokens: Int32Array, accepts: Accepts): RowsByTier {
+    const wanted = tokens.subarray(0, tokens.length - 1);
+    const device = this.#runs.longest(namespace, wanted, accepts).rows;
+    const lease = this.#acquire(namespace, wanted, accepts);
+    if (lease === undefined) return { ...NOTHING, device };
+    const inHost = new Set(
+      lease.found.filter((chunk) => this.#prefixes!.isInHost(chunk)).map(({ id }) => id),
+    );
+    const below = { start: device, end: Math.max(device, lease.tokens) };
+    const host = this.#rowsAmong(lease.found, inHost, below);
+    this.#prefixes!.release(lease);
+    return { device, host, disk: below.end - below.start - host };
+  }
+
+  /**
+   * How many of `tokens` agree with the nearest sequence that is cached, on the device or below, and up to `count`
+   * tokens that it goes on with. Not a use.
+   */
+  parting(
+    namespace: string,
+    tokens: Int32Array,
+    count: number,
+  ): { readonly depth: number; readonly next: Int32Array } {
+    const onDevice = this.#runs.parting(namespace, tokens, count);
+    const below = this.#prefixes?.parting(namespace, tokens, count);
+    return below !== undefined && below.depth > onDevice.depth ? below : onDevice;
+  }
+
+  /** The nodes of the tree below a place. */
+  outline(namespace: string, place: Place): OutlinedNode[] {
+    return this.#prefixes?.outline(namespace, place) ?? [];
+  }
+
+  /**
+   * Forgets what is cached of a namespace, in every tier or in one. What is in use is used to its end, and kept by
+   * nobody afterwards. @returns chunks below the device, and runs
+   */
+  clear(namespace: string, tier?: keyof RowsByTier): { readonly chunks: number; readonly runs: number } {
+    const isBelow = tier !== 'device';
+    return {
+      runs: tier === undefined || tier === 'device' ? this.#runs.forgetNamespace(namespace) : 0,
+      chunks: isBelow ? (this.#prefixes?.clear(namespace, tier) ?? 0) : 0,
+    };
+  }
+
+  /**
+   * Pins the whole chunks of a prefix in the tiers that have them, and keeps them as dearly as `priority` says.
+   *
+   * @returns `missing` when not all of them are there
+   */
+  pin(namespace: string, tokens: Int32Array, { ttlMs = PIN_MS, priority }: PinOptions): PinOutcome {
+    const stretch = { namespace, tokens };
+    const outcome = this.#prefixes?.pin(stretch, { ttlMs }) ?? 'missing';
+    if (outcome === 'pinned' && priority !== undefined) this.#prefixes!.retain(stretch, { priority });
+    return outcome;
+  }
+
+  unpin(namespace: string, tokens: Int32Array): void {
+    this.#prefixes?.unpin({ namespace, tokens });
+    this.#prefixes?.retain({ namespace, tokens }, {});
   }
 
   /** Where the rows of `tokens` lie now, below the device. */

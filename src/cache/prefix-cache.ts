@@ -7,7 +7,7 @@
  * store alike, so eviction never touches what someone reads. Knows no device memory and no engine.
  */
 import assert from 'node:assert/strict';
-import { type ChunkId, chunkId, type Lease, RadixTree } from '#radix';
+import { type ChunkId, chunkId, type Lease, type NodeOutline, type Place, RadixTree } from '#radix';
 import {
   type ChunkIdentity,
   type ChunkKey,
@@ -57,6 +57,12 @@ export interface ReservedChunk {
   readonly id: ChunkId;
   readonly key: ChunkKey;
   readonly slot: number;
+}
+
+/** A node of the tree; of its chunks, those in the fastest tier that has them. */
+export interface OutlinedNode extends NodeOutline {
+  readonly inHost: number;
+  readonly onDisk: number;
 }
 
 /** A slot of host memory that holds no chunk. */
@@ -263,6 +269,29 @@ export class PrefixCache {
   forget(namespace: string, tokens: Int32Array): void {
     const keys = this.#tree.ownChunks(namespace, tokens).map((id) => this.#keyOf(id));
     for (const key of keys) this.#store.remove(key, 'deleted');
+  }
+
+  /**
+   * Forgets the chunks of a namespace, in every tier or in one, pinned or not; what someone has leased is read to the
+   * end. @returns how many there were
+   */
+  clear(namespace: string, tier?: TierName): number {
+    const keys = this.#tree.chunksOf(namespace).map((id) => this.#keyOf(id));
+    return keys.toReversed().filter((key) => this.#store.remove(key, 'deleted', tier)).length;
+  }
+
+  /** As `RadixTree.parting`. */
+  parting(namespace: string, tokens: Int32Array, count: number): ReturnType<RadixTree['parting']> {
+    return this.#tree.parting(namespace, tokens, count);
+  }
+
+  /** The nodes below a place, with how many of their chunks lie where. */
+  outline(namespace: string, place: Place): OutlinedNode[] {
+    return this.#tree.outline(namespace, place).map((node) => {
+      const tiers = node.chunks.map((id) => this.#store.tierOf(this.#keyOf(id)));
+      const inTier = (tier: TierName) => tiers.filter((each) => each === tier).length;
+      return { ...node, inHost: inTier('host'), onDisk: inTier('disk') };
+    });
   }
 
   /** Bytes, chunks and counts since the start. */

@@ -4,7 +4,7 @@ import { RadixkvError } from '../errors.js';
 import { encodeChat, withBos } from '../text/chat-prompt.js';
 import { type ChatTemplate, requireChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
-import type { CompletionRequest, PromptDocument } from './completion.js';
+import type { ChatMessage, CompletionRequest, PromptDocument } from './completion.js';
 import type { PassageBook } from './passage-book.js';
 import type { Passage, PassageFinder } from './passages.js';
 import { type DocumentUse, NO_DOCUMENTS } from './sequence.js';
@@ -43,6 +43,18 @@ export class PromptEncoder {
 
   /** @throws RadixkvError for what has no tokens, can't fit the context, or names what is not known. */
   encode(request: EncodedRequest): EncodedPrompt {
+    const encoded = this.#encode(request);
+    const { contextTokens } = this.#parts;
+    const { length } = encoded.tokens;
+    if (length < contextTokens) return encoded;
+    throw new RadixkvError(
+      'context_length_exceeded',
+      `the prompt has ${length} tokens; the context of ${contextTokens} leaves no room for an answer`,
+      { param: request.promptField },
+    );
+  }
+
+  #encode(request: EncodedRequest): EncodedPrompt {
     const { prompt } = request;
     if (prompt.kind !== 'chat') return { tokens: this.#plainTokens(request), documents: NO_DOCUMENTS };
     const { tokenizer, template, passages } = this.#parts;
@@ -60,6 +72,12 @@ export class PromptEncoder {
     }
     const { tokens, use } = passages.encode(chat, { messages, passages: found }, request);
     return { tokens, documents: { ...use, ids: documents.map(({ id }) => id) } };
+  }
+
+  /** The first messages of a chat, as they stand in it before others. @throws RadixkvError when the template refuses them. */
+  encodeMessages(messages: readonly ChatMessage[]): Int32Array {
+    const { tokenizer, template } = this.#parts;
+    return encodeChat(tokenizer, requireChatTemplate(template), messages, { addGenerationPrompt: false });
   }
 
   #plainTokens({ prompt, promptField: param }: EncodedRequest): Int32Array {

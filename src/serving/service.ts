@@ -117,16 +117,9 @@ export class Service implements CompletionService {
     );
   }
 
-  #answerTokens({ maxTokens, promptField }: CompletionRequest, promptTokens: number): number {
+  #answerTokens({ maxTokens }: CompletionRequest, promptTokens: number): number {
     const { contextTokens } = this.#parts.model;
     const room = contextTokens - promptTokens;
-    if (room < 1) {
-      throw new RadixkvError(
-        'context_length_exceeded',
-        `the prompt has ${promptTokens} tokens; the context of ${contextTokens} leaves no room for an answer`,
-        { param: promptField },
-      );
-    }
     if (maxTokens !== undefined && maxTokens > room) {
       throw new RadixkvError(
         'context_length_exceeded',

@@ -1,0 +1,306 @@
+/** `/v1/cache/…`: what would hit and why not, computing ahead of time, pins, forgetting, the tree. Each API key sees its own. */
+import type { Request, RequestHandler } from 'express';
+import { z } from 'zod';
+import type { CacheDesk, LookupReading, NodeReading } from '../control/cache-desk.js';
+import type { Divergence } from '../control/divergence.js';
+import { isWhole, type PinReading, type Pins } from '../control/pins.js';
+import type { Warming, WarmReading } from '../control/warming.js';
+import { RadixkvError } from '../errors.js';
+import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
+import type { BodyReader } from './body.js';
+import { modelNotFound } from './error-response.js';
+import { list, optional } from './fields.js';
+import type { Limits } from './limits.js';
+import { namespaceOf } from './namespace.js';
+import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
+import { validate } from './validate.js';
+
+export interface CacheControls {
+  readonly desk: CacheDesk;
+  readonly warming: Warming;
+  readonly pins: Pins;
+}
+
+interface RouteParts extends CacheControls {
+  readonly service: CompletionService;
+  readonly readBody: BodyReader;
+  readonly limits: Limits;
+}
+
+const NODES_DEFAULT = 100;
+const NODES_MAX = 1000;
+/** Edges from the root to a node. */
+const PLACE_MAX = 10_000;
+
+const ownerOf = (req: Request): string => namespaceOf(req.get('authorization'));
+const secondsOf = (ms: number): number => Math.floor(ms / 1000);
+
+const model = z.string().describe('Id of the served model.');
+
+function onePrompt(limits: Limits) {
+  return z.strictObject({ model, ...promptFields(limits) }).superRefine(requireOnePrompt);
+}
+
+function lookupJson({ promptTokens, cached }: LookupReading) {
+  const cachedTokens = tokensOf(cached);
+  return {
+    prompt_tokens: promptTokens,
+    cached_tokens: cachedTokens,
+    computed_tokens: promptTokens - cachedTokens,
+    by_tier: cached,
+  };
+}
+
+function divergenceJson(divergence: Divergence | undefined) {
+  if (divergence === undefined) return null;
+  const { token, reason, message, commonText, promptText, cachedText, looksLike } = divergence;
+  return {
+    token,
+    reason,
+    message: message ?? null,
+    common_text: commonText,
+    prompt_text: promptText,
+    cached_text: cachedText,
+    looks_like: looksLike ?? null,
+  };
+}
+
+function warmJson(reading: WarmReading) {
+  const { id, status, createdAtMs, prompts, donePrompts, cachedTokens, computedTokens, failures } = reading;
+  return {
+    id,
+    object: 'cache.warm',
+    status,
+    created_at: secondsOf(createdAtMs),
+    progress: { done: donePrompts, prompts },
+    cached_tokens: cachedTokens,
+    computed_tokens: computedTokens,
+    errors: failures,
+  };
+}
+
+function pinJson(pin: PinReading) {
+  const { id, createdAtMs, tokens, cached, ttlMs, priority } = pin;
+  return {
+    id,
+    object: 'cache.pin',
+    created_at: secondsOf(createdAtMs),
+    tokens,
+    cached_tokens: tokensOf(cached),
+    whole: isWhole(pin),
+    ttl_seconds: ttlMs === undefined ? null : ttlMs / 1000,
+    priority: priority ?? null,
+  };
+}
+
+function nodeJson({
+  place,
+  start,
+  tokens,
+  chunks,
+  children,
+  chunksBelow,
+  inHost,
+  onDisk,
+  bytes,
+  text,
+}: NodeReading) {
+  return {
+    place: place.join('.'),
+    start,
+    tokens,
+    chunks: chunks.length,
+    chunks_host: inHost,
+    chunks_disk: onDisk,
+    bytes,
+    children,
+    chunks_below: chunksBelow,
+    text,
+  };
+}
+
+/** The handlers, by path and method. */
+export function cacheRoutes(parts: RouteParts) {
+  return {
+    lookup: lookupRoute(parts),
+    explain: explainRoute(parts),
+    warm: warmRoutes(parts),
+    pins: pinRoutes(parts),
+    clear: clearRoute(parts),
+    tree: treeRoute(parts),
+  };
+}
+
+function served<Body extends { readonly model: string }>(
+  { model: { id } }: CompletionService,
+  body: Body,
+): Body {
+  if (body.model !== id) throw modelNotFound(id);
+  return body;
+}
+
+function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHandler {
+  const schema = onePrompt(limits);
+  return async (req, res) => {
+    const body = served(service, validate(schema, await readBody(req, res)));
+    const reading = desk.lookup({ ...promptOf(body), namespace: ownerOf(req) });
+    res.json({ object: 'cache.lookup', ...lookupJson(reading) });
+  };
+}
+
+function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestHandler {
+  const schema = onePrompt(limits);
+  return async (req, res) => {
+    const body = served(service, validate(schema, await readBody(req, res)));
+    const reading = desk.explain({ ...promptOf(body), namespace: ownerOf(req) });
+    res.json({
+      object: 'cache.explanation',
+      ...lookupJson(reading),
+      divergence: divergenceJson(reading.divergence),
+    });
+  };
+}
+
+function warmRoutes({
+  desk,
+  warming,
+  service,
+  readBody,
+  limits,
+}: RouteParts): Record<'post' | 'get' | 'delete', RequestHandler> {
+  const item = z.strictObject(promptFields(limits)).superRefine(requireOnePrompt);
+  const schema = z.strictObject({
+    model,
+    prompts: list(item, limits.warmPromptsMax)
+      .refine((prompts) => prompts.length > 0, 'must not be empty')
+      .describe('Prompts to compute, in this order.'),
+  });
+  const found = (reading: WarmReading | undefined, id: unknown): WarmReading => {
+    if (reading !== undefined) return reading;
+    throw new RadixkvError('not_found', `There is no job '${String(id)}'.`, { param: 'id' });
+  };
+  const idOf = (req: Request): string => String(req.params.id);
+  return {
+    post: async (req, res) => {
+      const { prompts } = served(service, validate(schema, await readBody(req, res)));
+      const namespace = ownerOf(req);
+      const tokens = prompts.map((prompt, i) =>
+        blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
+      );
+      res.status(202).json(warmJson(warming.create(namespace, tokens)));
+    },
+    get: (req, res) => {
+      res.json(warmJson(found(warming.get(ownerOf(req), idOf(req)), idOf(req))));
+    },
+    delete: (req, res) => {
+      res.json(warmJson(found(warming.cancel(ownerOf(req), idOf(req)), idOf(req))));
+    },
+  };
+}
+
+/** Errors name the prompt of the list that they are about. */
+function blaming<T>(index: number, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof RadixkvError)) throw error;
+    const param = `prompts[${index}]${error.param === undefined ? '' : `.${error.param}`}`;
+    throw new RadixkvError(error.code, error.message, { param, cause: error });
+  }
+}
+
+function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts) {
+  const schema = z
+    .strictObject({
+      model,
+      ...promptFields(limits),
+      ttl_seconds: optional(z.int().min(1).max(limits.ttlSecondsMax)).describe(
+        'The pin ends when it was not used for so long; absent, when it is deleted.',
+      ),
+      priority: optional(z.int().min(0).max(100)).describe(
+        'Among chunks that no pin holds any more, those with a lower one leave first.',
+      ),
+    })
+    .superRefine(requireOnePrompt);
+  const handlers: Record<'post' | 'list' | 'get' | 'delete', RequestHandler> = {
+    post: async (req, res) => {
+      const {
+        ttl_seconds: ttl,
+        priority,
+        ...body
+      } = served(service, validate(schema, await readBody(req, res)));
+      const namespace = ownerOf(req);
+      const tokens = desk.encode({ ...promptOf(body), namespace });
+      await warming.computed(namespace, tokens);
+      const ttlMs = ttl === undefined ? undefined : ttl * 1000;
+      res.status(201).json(pinJson(pins.create(namespace, tokens, { ttlMs, priority })));
+    },
+    list: (req, res) => {
+      res.json({ object: 'list', data: pins.list(ownerOf(req)).map(pinJson) });
+    },
+    get: (req, res) => {
+      const id = String(req.params.id);
+      const pin = pins.get(ownerOf(req), id);
+      if (pin === undefined) throw noPin(id);
+      res.json(pinJson(pin));
+    },
+    delete: (req, res) => {
+      const id = String(req.params.id);
+      if (!pins.delete(ownerOf(req), id)) throw noPin(id);
+      res.json({ id, object: 'cache.pin', deleted: true });
+    },
+  };
+  return handlers;
+}
+
+function noPin(id: string): RadixkvError {
+  return new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
+}
+
+function clearRoute({ desk }: RouteParts): RequestHandler {
+  const query = z.strictObject({
+    tier: z.enum(TIERS, `must be one of ${TIERS.join(', ')}`).optional(),
+  });
+  return (req, res) => {
+    const { tier } = validate(query, req.query);
+    res.json({ object: 'cache.cleared', tier: tier ?? null, ...desk.clear(ownerOf(req), tier) });
+  };
+}
+
+function treeRoute({ desk }: RouteParts): RequestHandler {
+  const number = /^\d{1,9}$/;
+  const query = z.strictObject({
+    place: z
+      .string()
+      .optional()
+      .refine(
+        (text = '') =>
+          text === '' ||
+          (text.split('.').length <= PLACE_MAX && text.split('.').every((part) => number.test(part))),
+        'must be the place of a node',
+      )
+      .transform((text = '') => (text === '' ? [] : text.split('.').map(Number))),
+    offset: z
+      .string()
+      .regex(number, 'must be a whole number')
+      .optional()
+      .transform((text = '0') => Number(text)),
+    limit: z
+      .string()
+      .regex(number, 'must be a whole number')
+      .optional()
+      .transform((text = String(NODES_DEFAULT)) => Number(text))
+      .refine((limit) => limit >= 1 && limit <= NODES_MAX, `must be from 1 to ${NODES_MAX}`),
+  });
+  return (req, res) => {
+    const { place, offset, limit } = validate(query, req.query);
+    const nodes = desk.outline(ownerOf(req), place);
+    res.json({
+      object: 'list',
+      place: place.join('.'),
+      data: nodes.slice(offset, offset + limit).map(nodeJson),
+      total: nodes.length,
+      has_more: offset + limit < nodes.length,
+    });
+  };
+}

@@ -1,0 +1,39 @@
+/** A prompt in the bodies of the control plane: `messages` or `prompt`, as the completion endpoints take them. */
+import type { z } from 'zod';
+import type { AskedPrompt } from '../control/cache-desk.js';
+import { message, messageOf } from './chat-schema.js';
+import { list, optional } from './fields.js';
+import type { Limits } from './limits.js';
+import { prompt } from './text-schema.js';
+
+export function promptFields(limits: Limits) {
+  return {
+    messages: optional(
+      list(message(limits), limits.messagesMax).refine((all) => all.length > 0, 'must not be empty'),
+    ).describe('A chat, as `POST /v1/chat/completions` takes it.'),
+    prompt: optional(prompt).describe('A text or token ids, as `POST /v1/completions` takes them.'),
+  };
+}
+
+type Fields = {
+  readonly [field in keyof ReturnType<typeof promptFields>]: z.output<ReturnType<typeof promptFields>[field]>;
+};
+
+/** Refuses a body with both fields, or with none. */
+export function requireOnePrompt({ messages, prompt: text }: Fields, context: z.RefinementCtx): void {
+  if ((messages === undefined) !== (text === undefined)) return;
+  const rule =
+    messages === undefined
+      ? 'is missing, and there is no prompt'
+      : 'contradicts prompt: give only one of them';
+  context.addIssue({ code: 'custom', path: ['messages'], message: rule });
+}
+
+/** The prompt of a body that has one, in the words of the service. */
+export function promptOf({ messages, prompt: text }: Fields): Omit<AskedPrompt, 'namespace'> {
+  if (text !== undefined) return { prompt: text, promptField: 'prompt' };
+  return {
+    prompt: { kind: 'chat', messages: (messages ?? []).map(messageOf), documents: [] },
+    promptField: 'messages',
+  };
+}
