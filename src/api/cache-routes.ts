@@ -33,6 +33,7 @@ const NODES_MAX = 1000;
 const PLACE_MAX = 10_000;
 
 const ownerOf = (req: Request): string => namespaceOf(req.get('authorization'));
+const idOf = (req: Request): string => String(req.params.id);
 const secondsOf = (ms: number): number => Math.floor(ms / 1000);
 
 const model = z.string().describe('Id of the served model.');
@@ -175,11 +176,6 @@ function warmRoutes({
       .refine((prompts) => prompts.length > 0, 'must not be empty')
       .describe('Prompts to compute, in this order.'),
   });
-  const found = (reading: WarmReading | undefined, id: unknown): WarmReading => {
-    if (reading !== undefined) return reading;
-    throw new RadixkvError('not_found', `There is no job '${String(id)}'.`, { param: 'id' });
-  };
-  const idOf = (req: Request): string => String(req.params.id);
   return {
     post: async (req, res) => {
       const { prompts } = served(service, validate(schema, await readBody(req, res)));
@@ -190,12 +186,16 @@ function warmRoutes({
       res.status(202).json(warmJson(warming.create(namespace, tokens)));
     },
     get: (req, res) => {
-      res.json(warmJson(found(warming.get(ownerOf(req), idOf(req)), idOf(req))));
+      res.json(warmJson(warming.get(ownerOf(req), idOf(req)) ?? refuseJob(idOf(req))));
     },
     delete: (req, res) => {
-      res.json(warmJson(found(warming.cancel(ownerOf(req), idOf(req)), idOf(req))));
+      res.json(warmJson(warming.cancel(ownerOf(req), idOf(req)) ?? refuseJob(idOf(req))));
     },
   };
+}
+
+function refuseJob(id: string): never {
+  throw new RadixkvError('not_found', `There is no job '${id}'.`, { param: 'id' });
 }
 
 /** Errors name the prompt of the list that they are about. */
@@ -239,22 +239,19 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
       res.json({ object: 'list', data: pins.list(ownerOf(req)).map(pinJson) });
     },
     get: (req, res) => {
-      const id = String(req.params.id);
-      const pin = pins.get(ownerOf(req), id);
-      if (pin === undefined) throw noPin(id);
-      res.json(pinJson(pin));
+      res.json(pinJson(pins.get(ownerOf(req), idOf(req)) ?? refusePin(idOf(req))));
     },
     delete: (req, res) => {
-      const id = String(req.params.id);
-      if (!pins.delete(ownerOf(req), id)) throw noPin(id);
+      const id = idOf(req);
+      if (!pins.delete(ownerOf(req), id)) refusePin(id);
       res.json({ id, object: 'cache.pin', deleted: true });
     },
   };
   return handlers;
 }
 
-function noPin(id: string): RadixkvError {
-  return new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
+function refusePin(id: string): never {
+  throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
 }
 
 function clearRoute({ desk }: RouteParts): RequestHandler {

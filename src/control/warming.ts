@@ -199,6 +199,8 @@ function isUnderWay({ status }: Pick<Job, 'status'>): boolean {
   return status === 'queued' || status === 'running';
 }
 
-function readingOf({ aborter: _, namespace: __, tokens: ___, failures, ...reading }: Job): WarmReading {
-  return { ...reading, failures: [...failures] };
+function readingOf(job: Job): WarmReading {
+  const { id, status, createdAtMs, prompts, donePrompts, cachedTokens, computedTokens } = job;
+  const failures = [...job.failures];
+  return { id, status, createdAtMs, prompts, donePrompts, cachedTokens, computedTokens, failures };
 }

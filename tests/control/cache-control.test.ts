@@ -16,13 +16,13 @@ interface Served {
   readonly backend: TestBackend;
   readonly model: string;
   /** Sends a request as a tenant; '' has no key. */
-  send(
+  readonly send: (
     method: 'post' | 'get' | 'delete',
     path: string,
     body?: object,
     key?: string,
-  ): Promise<supertest.Response>;
-  complete(prompt: string, key?: string): Promise<supertest.Response>;
+  ) => Promise<supertest.Response>;
+  readonly complete: (prompt: string, key?: string) => Promise<supertest.Response>;
 }
 
 async function served(
@@ -109,23 +109,24 @@ suite('lookup', () => {
   });
 });
 
-suite('explain', () => {
-  async function explained(t: Parameters<typeof served>[0]) {
-    const { backend, model, send } = await served(t);
-    return {
-      answer: async (messages: readonly object[]) => {
-        const body = { model, messages, max_tokens: 1 };
-        assert.equal((await send('post', '/v1/chat/completions', body)).status, 200);
-        await backend.scheduler.idle();
-      },
-      explain: async (messages: readonly object[], key?: string) =>
-        (await send('post', '/v1/cache/explain', { model, messages }, key)).body,
-    };
-  }
+async function explained(t: Parameters<typeof served>[0]) {
+  const { backend, model, send } = await served(t);
+  return {
+    answer: async (messages: readonly object[]) => {
+      const body = { model, messages, max_tokens: 1 };
+      assert.equal((await send('post', '/v1/chat/completions', body)).status, 200);
+      await backend.scheduler.idle();
+    },
+    explain: async (messages: readonly object[], key?: string) =>
+      (await send('post', '/v1/cache/explain', { model, messages }, key)).body,
+  };
+}
 
+const at = (time: string) => chat(`${SYSTEM} It is ${time} now. Be brief.`, 'Who lit the lamp?');
+
+suite('explain', () => {
   test('finds the time that stands in a system prompt', async (t) => {
     const { answer, explain } = await explained(t);
-    const at = (time: string) => chat(`${SYSTEM} It is ${time} now. Be brief.`, 'Who lit the lamp?');
     await answer(at('12:30:05'));
     const { divergence, cached_tokens } = await explain(at('12:31:17'));
     assert.equal(divergence.reason, 'other_text');
@@ -163,15 +164,15 @@ suite('explain', () => {
   });
 });
 
-suite('warming', () => {
-  const done = async ({ send }: Served, id: string, key?: string) => {
-    for (;;) {
-      const { body } = await send('get', `/v1/cache/warm/${id}`, undefined, key);
-      if (body.status !== 'queued' && body.status !== 'running') return body;
-      await sleep(5);
-    }
-  };
+const done = async ({ send }: Served, id: string, key?: string) => {
+  for (;;) {
+    const { body } = await send('get', `/v1/cache/warm/${id}`, undefined, key);
+    if (body.status !== 'queued' && body.status !== 'running') return body;
+    await sleep(5);
+  }
+};
 
+suite('warming', () => {
   test('computes prompts ahead of time, so that they hit', async (t) => {
     const all = await served(t);
     const { model, send, complete } = all;
