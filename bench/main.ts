@@ -14,8 +14,10 @@ import { decodeCases, prefillCases, ttftCases } from './cases.js';
 import { diskBench, diskTable } from './disk.bench.js';
 import { sustainedBench, sustainedTable } from './documents/sustained.bench.js';
 import { documentsBench, documentsTable } from './documents/ttft.bench.js';
+import { gapsBench, gapsTable } from './gaps.bench.js';
 import { type BenchCase, runCases } from './harness.js';
 import { liveness } from './liveness.js';
+import { loadBench, loadTable } from './load.bench.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
@@ -46,6 +48,8 @@ interface Options {
   readonly data?: string;
   readonly questions?: number;
   readonly minutes: number;
+  readonly rounds: number;
+  readonly llamaServer: string;
   readonly trace?: string;
 }
 
@@ -142,6 +146,29 @@ async function sharedDecode({ gguf, threads, weights, quick }: Options): Promise
   return { rows: [], measures: { weights, rows } };
 }
 
+async function load({ gguf, quick, ...options }: Options): Promise<Measured> {
+  const result = await loadBench({
+    ...options,
+    gguf: gguf ?? (await defaultGguf()),
+    quick: quick ?? false,
+    onNotice,
+  });
+  console.log(loadTable(result));
+  return { rows: [], ...result };
+}
+
+async function gaps({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const rounds = await gapsBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    rounds: quick ? 1 : 5,
+    onNotice,
+  });
+  console.log(gapsTable(rounds));
+  return { rows: [], measures: { weights, rounds } };
+}
+
 async function quality({ gguf, threads, text, quick }: Options): Promise<Measured> {
   if (text === undefined) onNotice('no --text given: scoring the golden texts only');
   const rows = await measureQuality({
@@ -185,6 +212,8 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'documents') return documents(options);
   if (what === 'sustained') return sustained(options);
   if (what === 'shared-decode') return sharedDecode(options);
+  if (what === 'load') return load(options);
+  if (what === 'gaps') return gaps(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
@@ -223,6 +252,8 @@ const program = new Command('npm run bench --')
       'documents',
       'sustained',
       'shared-decode',
+      'gaps',
+      'load',
       'disk',
       'soak',
       'table',
@@ -241,6 +272,8 @@ const program = new Command('npm run bench --')
   .option('--questions <count>', 'how many of them (default: 50, 15, 300)', Number)
   .option('--text <file>', 'more text to score, its first 500 tokens (quality)')
   .option('--minutes <count>', 'how long (soak)', Number, 10)
+  .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
+  .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

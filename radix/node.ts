@@ -9,6 +9,7 @@
  *
  * Every edge owns its buffer, which is at most twice as long as the edge. Knows no leases and no order of use.
  */
+import assert from 'node:assert/strict';
 import type { Chunk } from './chunk.js';
 
 export class RadixNode {
@@ -84,9 +85,10 @@ export class RadixRoot extends RadixNode {
   }
 }
 
-export function rootOf(node: RadixNode): RadixNode {
+export function rootOf(node: RadixNode): RadixRoot {
   let root = node;
   while (root.parent !== undefined) root = root.parent;
+  assert(root instanceof RadixRoot, 'a path begins at the root of a namespace');
   return root;
 }
 

@@ -183,6 +183,11 @@ export class RadixTree {
     this.#touch(chunks);
   }
 
+  /** Of a chunk that stands here. */
+  namespaceOf(id: ChunkId): string {
+    return rootOf(this.#standing(id).node).namespace;
+  }
+
   has(id: ChunkId): boolean {
     return this.#chunks.has(id);
   }

@@ -8,6 +8,7 @@ import { createApp } from './api/app.js';
 import type { CacheControls } from './api/cache-routes.js';
 import { startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
+import { CacheEvents } from './cache/cache-events.js';
 import { createTiers, type DiskOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
@@ -96,9 +97,10 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   const { chunkTokens } = options;
   const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype: manifest.kvType });
   const breakEven = new BreakEven(options.breakEven);
-  const tiers = await createTiers(options, { layout, fingerprint: manifest.fingerprint, breakEven });
+  const events = new CacheEvents(systemTime);
+  const tiers = await createTiers(options, { layout, fingerprint: manifest.fingerprint, breakEven, events });
   try {
-    return await createService(options, { manifest, layout, breakEven, tiers });
+    return await createService(options, { manifest, layout, breakEven, tiers, events });
   } catch (error) {
     await tiers?.close();
     throw error;
@@ -112,10 +114,11 @@ async function createService(
     readonly layout: KvLayout;
     readonly breakEven: BreakEven;
     readonly tiers: Tiers | undefined;
+    readonly events: CacheEvents;
   },
 ): Promise<Backend> {
   const { modelDirectory, logger } = options;
-  const { manifest, layout, breakEven, tiers } = parts;
+  const { manifest, layout, breakEven, tiers, events } = parts;
   const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
@@ -190,6 +193,7 @@ async function createService(
   const controls = {
     desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
     warming: new Warming({ service, clock: systemTime }),
+    events,
     pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),
   };
   const stop = async () => {
@@ -242,7 +246,10 @@ export async function startRadixkv(
       host,
       port,
       shutdownTimeoutMs: SHUTDOWN_TIMEOUT_MS,
-      onShutdown: () => service.stop(),
+      onShutdown: () => {
+        service.stop();
+        controls.events.close();
+      },
     });
     const close = async () => {
       await server.close();

@@ -67,7 +67,9 @@ export interface TieredOptions {
   /** A chunk left the last tier that had it. */
   readonly onEvict?: OnEvict;
   /** A chunk left one tier. */
-  readonly onTierEvict?: (tier: TierName, reason: EvictReason) => void;
+  readonly onTierEvict?: (tier: TierName, key: ChunkKey, reason: EvictReason) => void;
+  /** A tier has a chunk now that another one has too. */
+  readonly onTierCopy?: (tier: TierName, key: ChunkKey) => void;
 }
 
 export class TieredStore implements ChunkStore {
@@ -128,6 +130,11 @@ export class TieredStore implements ChunkStore {
   /** Whether a chunk is exactly what was computed, or came through a lossy codec, in the fastest tier that has it. */
   exactOf(key: ChunkKey): boolean | undefined {
     return this.host.exactOf(key) ?? this.disk?.exactOf(key);
+  }
+
+  /** What a chunk is that some tier has. */
+  identity(key: ChunkKey): ChunkIdentity | undefined {
+    return this.host.identity(key) ?? this.disk?.identity(key);
   }
 
   /** Where a chunk lies in the host tier, and what its bytes must hash to; undefined when it is not there. */
@@ -338,6 +345,7 @@ export class TieredStore implements ChunkStore {
     if (retention !== undefined && !isSame) to.retain([key], retention);
     const ttlMs = from.pinTtlMs(key);
     if (ttlMs !== undefined) to.pin([key], { ttlMs });
+    this.#options.onTierCopy?.(to === this.host ? 'host' : 'disk', key);
   }
 
   /** Has the leases of a chunk hold its copy in a tier. */
@@ -361,7 +369,7 @@ export class TieredStore implements ChunkStore {
   }
 
   #left(tier: TierName, key: ChunkKey, reason: EvictReason): void {
-    this.#options.onTierEvict?.(tier, reason);
+    this.#options.onTierEvict?.(tier, key, reason);
     // Asking the other tier, or taking it from there, may have it leave too: then this call reports for both.
     if (this.#leaving.has(key)) return;
     this.#leaving.add(key);

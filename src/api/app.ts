@@ -55,7 +55,7 @@ const refusePath: RequestHandler = (req) => {
 };
 
 function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): void {
-  const { lookup, explain, warm, pins, clear, tree } = routes;
+  const { lookup, explain, warm, pins, clear, tree, events } = routes;
   app.route('/v1/cache').delete(clear).all(refuseMethod('DELETE'));
   app.route('/v1/cache/lookup').post(lookup).all(refuseMethod('POST'));
   app.route('/v1/cache/explain').post(explain).all(refuseMethod('POST'));
@@ -64,6 +64,7 @@ function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): v
   app.route('/v1/cache/pins').get(pins.list).post(pins.post).all(refuseMethod('GET, POST'));
   app.route('/v1/cache/pins/:id').get(pins.get).delete(pins.delete).all(refuseMethod('GET, DELETE'));
   app.route('/v1/cache/tree').get(tree).all(refuseMethod('GET'));
+  app.route('/v1/cache/events').get(events).all(refuseMethod('GET'));
 }
 
 export function createApp({

@@ -1,6 +1,7 @@
 /** `/v1/cache/…`: what would hit and why not, computing ahead of time, pins, forgetting, the tree. Each API key sees its own. */
 import type { Request, RequestHandler } from 'express';
 import { z } from 'zod';
+import type { CacheEvents } from '../cache/cache-events.js';
 import type { CacheDesk, LookupReading, NodeReading } from '../control/cache-desk.js';
 import type { Divergence } from '../control/divergence.js';
 import { isWhole, type PinReading, type Pins } from '../control/pins.js';
@@ -9,6 +10,7 @@ import { RadixkvError } from '../errors.js';
 import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
 import type { BodyReader } from './body.js';
 import { modelNotFound } from './error-response.js';
+import { eventsRoute } from './event-routes.js';
 import { list, optional } from './fields.js';
 import type { Limits } from './limits.js';
 import { namespaceOf } from './namespace.js';
@@ -19,6 +21,7 @@ export interface CacheControls {
   readonly desk: CacheDesk;
   readonly warming: Warming;
   readonly pins: Pins;
+  readonly events: CacheEvents;
 }
 
 interface RouteParts extends CacheControls {
@@ -129,6 +132,7 @@ export function cacheRoutes(parts: RouteParts) {
     pins: pinRoutes(parts),
     clear: clearRoute(parts),
     tree: treeRoute(parts),
+    events: eventsRoute(parts.events, parts.limits),
   };
 }
 

@@ -25,6 +25,8 @@ export interface Limits {
   readonly deadlineMsMax: number;
   /** Prompts of one job that computes them ahead of time. */
   readonly warmPromptsMax: number;
+  /** Readers of cache events at the same time. */
+  readonly eventStreamsMax: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -42,4 +44,5 @@ export const DEFAULT_LIMITS: Limits = {
   ttlSecondsMax: 10 * 365 * 24 * 3600,
   deadlineMsMax: 3_600_000,
   warmPromptsMax: 256,
+  eventStreamsMax: 32,
 };

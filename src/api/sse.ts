@@ -28,10 +28,16 @@ function drainOrClose(res: ServerResponse): Promise<void> {
   });
 }
 
-/** Sends one event and waits for room for the next. */
-export async function sendEvent(res: ServerResponse, event: object): Promise<void> {
+/** Sends one event and waits for room for the next. @param id by which a client asks to go on after it */
+export async function sendEvent(res: ServerResponse, event: object, id?: number): Promise<void> {
   if (res.destroyed) return;
-  if (!res.write(`data: ${JSON.stringify(event)}\n\n`)) await drainOrClose(res);
+  const head = id === undefined ? '' : `id: ${id}\n`;
+  if (!res.write(`${head}data: ${JSON.stringify(event)}\n\n`)) await drainOrClose(res);
+}
+
+/** Sends what no client sees, so that a proxy does not take a quiet stream for a dead one. */
+export function sendPing(res: ServerResponse): void {
+  if (!res.destroyed && !res.writableNeedDrain) res.write(': ping\n\n');
 }
 
 /** Ends the stream with a last event, given as its data. */

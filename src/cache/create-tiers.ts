@@ -15,6 +15,7 @@ import {
 import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
+import type { CacheEvents } from './cache-events.js';
 import { PrefixCache } from './prefix-cache.js';
 import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
 import { Tiers } from './tiers.js';
@@ -52,9 +53,14 @@ const CLOCK: Clock = { now: () => Date.now() };
  */
 export async function createTiers(
   options: TierOptions,
-  model: { readonly layout: KvLayout; readonly fingerprint: string; readonly breakEven: BreakEven },
+  model: {
+    readonly layout: KvLayout;
+    readonly fingerprint: string;
+    readonly breakEven: BreakEven;
+    readonly events: CacheEvents;
+  },
 ): Promise<Tiers | undefined> {
-  const { layout, breakEven } = model;
+  const { layout, breakEven, events } = model;
   const fingerprint = cacheFingerprint(model.fingerprint);
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
@@ -65,7 +71,8 @@ export async function createTiers(
   const prefixes = new PrefixCache({
     layout,
     fingerprint,
-    store: ({ evict, tierEvict, loaded }) => {
+    events,
+    store: ({ evict, tierEvict, tierCopy, loaded }) => {
       const { chunkBytes, chunkTokens } = layout;
       const capacityBytes = options.hostBytes;
       store = new TieredStore({
@@ -90,6 +97,7 @@ export async function createTiers(
         isWorthWriting: () => breakEven.isWorth(chunkBytes, chunkTokens),
         onEvict: evict,
         onTierEvict: tierEvict,
+        onTierCopy: tierCopy,
       });
       return store;
     },

@@ -20,6 +20,7 @@ import {
   type TieredStore,
   type TierName,
 } from '#storage';
+import type { CacheEvents } from './cache-events.js';
 
 /** A chunk on the way of a lookup, and how many of its rows agree. */
 export interface FoundChunk {
@@ -76,7 +77,9 @@ export type CreateStore = (on: {
   /** A chunk left the last tier that had it. */
   readonly evict: (key: ChunkKey, reason: EvictReason) => void;
   /** A chunk left one tier. */
-  readonly tierEvict: (tier: TierName, reason: EvictReason) => void;
+  readonly tierEvict: (tier: TierName, key: ChunkKey, reason: EvictReason) => void;
+  /** A tier has a chunk now that another one has too. */
+  readonly tierCopy: (tier: TierName, key: ChunkKey) => void;
   /** These chunks can be found from now on, parents first: an earlier process stored them. */
   readonly loaded: (chunks: readonly ChunkIdentity[]) => void;
 }) => TieredStore;
@@ -84,6 +87,7 @@ export type CreateStore = (on: {
 export class PrefixCache {
   readonly #layout: KvLayout;
   readonly #fingerprint: string;
+  readonly #events: CacheEvents | undefined;
   readonly #tree: RadixTree;
   readonly #store: TieredStore;
   readonly #keys = new Map<ChunkId, ChunkKey>();
@@ -98,13 +102,17 @@ export class PrefixCache {
     /** Of the model; part of every key. */
     readonly fingerprint: string;
     readonly store: CreateStore;
+    /** Told what happens to chunks. */
+    readonly events?: CacheEvents;
   }) {
     this.#layout = options.layout;
     this.#fingerprint = options.fingerprint;
+    this.#events = options.events;
     this.#tree = new RadixTree({ chunkTokens: this.#layout.chunkTokens });
     this.#store = options.store({
       evict: (key, reason) => this.#onEvict(key, reason),
-      tierEvict: (tier, reason) => this.#countEviction(tier, reason),
+      tierEvict: (tier, key, reason) => this.#onTierEvict(tier, key, reason),
+      tierCopy: (tier, key) => this.#onTierCopy(tier, key),
       loaded: (chunks) => this.#onLoaded(chunks),
     });
   }
@@ -223,6 +231,7 @@ export class PrefixCache {
     }
     const { duplicates } = this.#tree.insert(namespace, tokens, path);
     assert.equal(duplicates.length, 0, 'what stands already was found before it was sealed');
+    this.#tellStored(namespace, tokens, chunks.slice(0, path.length - lease.found.length));
   }
 
   /** Slots of host memory for bytes of no chunk, at most `count`: as many as there is room for. End with `abort`. */
@@ -237,6 +246,22 @@ export class PrefixCache {
       borrowed.push({ key, slot });
     }
     return borrowed;
+  }
+
+  #tellStored(namespace: string, tokens: Int32Array, chunks: readonly ReservedChunk[]): void {
+    const [first] = chunks;
+    if (this.#events === undefined || first === undefined) return;
+    const { chunkTokens } = this.#layout;
+    const start = first.index * chunkTokens;
+    this.#events.emit({
+      type: 'stored',
+      namespace,
+      tier: 'host',
+      cause: 'computed',
+      keys: chunks.map(({ key }) => key),
+      parent: this.#store.identity(first.key)?.parent,
+      tokens: tokens.slice(start, start + chunks.length * chunkTokens),
+    });
   }
 
   /** Gives reserved or borrowed slots back. */
@@ -277,7 +302,9 @@ export class PrefixCache {
    */
   clear(namespace: string, tier?: TierName): number {
     const keys = this.#tree.chunksOf(namespace).map((id) => this.#keyOf(id));
-    return keys.toReversed().filter((key) => this.#store.remove(key, 'deleted', tier)).length;
+    const removed = keys.toReversed().filter((key) => this.#store.remove(key, 'deleted', tier)).length;
+    if (tier === undefined && removed > 0) this.#events?.emit({ type: 'cleared', namespace });
+    return removed;
   }
 
   /** As `RadixTree.parting`. */
@@ -331,6 +358,15 @@ export class PrefixCache {
   /** Each comes after its parent, which is in the tree as long as a tier has it. */
   #onLoaded(chunks: readonly ChunkIdentity[]): void {
     for (const { key, parent, namespace, tokens } of chunks) {
+      this.#events?.emit({
+        type: 'stored',
+        namespace,
+        tier: 'disk',
+        cause: 'loaded',
+        keys: [key],
+        parent,
+        tokens,
+      });
       const standing = this.#ids.get(key);
       if (standing !== undefined) {
         this.#lost.delete(standing);
@@ -350,6 +386,21 @@ export class PrefixCache {
     if (id === undefined || reason === 'closed') return;
     this.#lost.add(id);
     this.#sweep();
+  }
+
+  #onTierEvict(tier: TierName, key: ChunkKey, reason: EvictReason): void {
+    this.#countEviction(tier, reason);
+    const id = this.#ids.get(key);
+    if (id === undefined || reason === 'closed') return;
+    this.#events?.emit({ type: 'removed', namespace: this.#tree.namespaceOf(id), tier, key, reason });
+  }
+
+  #onTierCopy(tier: TierName, key: ChunkKey): void {
+    const chunk = this.#events && this.#store.identity(key);
+    if (chunk === undefined) return;
+    const { namespace, parent, tokens } = chunk;
+    const cause = tier === 'host' ? 'promoted' : 'demoted';
+    this.#events!.emit({ type: 'stored', namespace, tier, cause, keys: [key], parent, tokens });
   }
 
   #countEviction(tier: TierName, reason: EvictReason): void {

@@ -75,7 +75,7 @@ function tiers(chunks: { host: number; disk: number }, options: Partial<TieredOp
     writePolicy: 'write-through',
     writeHits: 2,
     onEvict: (of, reason) => gone.push([nameOf(of), reason]),
-    onTierEvict: (tier, reason) => left.push(`${tier} ${reason}`),
+    onTierEvict: (tier, _, reason) => left.push(`${tier} ${reason}`),
     ...options,
   });
   const write = (n: number) => store.write(chunk(n), bytesOf(n));

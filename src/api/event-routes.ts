@@ -1,0 +1,72 @@
+/** `GET /v1/cache/events`: what happens to KV chunks, as server-sent events in the shape of vLLM's KV events. Each API key sees its own. */
+import type { RequestHandler } from 'express';
+import { z } from 'zod';
+import type { CacheEvent, CacheEvents, EventGap } from '../cache/cache-events.js';
+import { RadixkvError } from '../errors.js';
+import type { Limits } from './limits.js';
+import { namespaceOf } from './namespace.js';
+import { openEventStream, sendEvent, sendPing } from './sse.js';
+import { validate } from './validate.js';
+
+const PING_MS = 15_000;
+
+/** vLLM's names of media. */
+const MEDIA = { host: 'CPU', disk: 'DISK' } as const;
+
+const number = z
+  .string()
+  .regex(/^\d{1,15}$/, 'must be the number of an event')
+  .transform(Number);
+const query = z.strictObject({ after: number.optional() });
+
+function eventJson(event: CacheEvent | EventGap) {
+  if (event.type === 'gap') return { type: 'Gap', from: event.from, to: event.to };
+  const { seq, atMs } = event;
+  const head = { seq, ts: atMs / 1000 };
+  if (event.type === 'cleared') return { ...head, type: 'AllBlocksCleared' };
+  const medium = MEDIA[event.tier];
+  if (event.type === 'removed') {
+    return { ...head, type: 'BlockRemoved', block_hashes: [event.key], medium, reason: event.reason };
+  }
+  const { keys, parent, tokens, cause } = event;
+  return {
+    ...head,
+    type: 'BlockStored',
+    block_hashes: keys,
+    parent_block_hash: parent ?? null,
+    token_ids: [...tokens],
+    block_size: tokens.length / keys.length,
+    lora_id: null,
+    medium,
+    cause,
+  };
+}
+
+/** Streams until the client goes away or the server stops. Slow readers miss events, and are told which. */
+export function eventsRoute(events: CacheEvents, { eventStreamsMax }: Limits): RequestHandler {
+  let streams = 0;
+  return async (req, res) => {
+    const { after } = validate(query, req.query);
+    const last = req.get('last-event-id');
+    const from = after ?? (last === undefined ? events.last : validate(number, last));
+    if (streams >= eventStreamsMax) {
+      throw new RadixkvError('queue_full', `${streams} event streams are open already`, { retryAfterS: 10 });
+    }
+    const namespace = namespaceOf(req.get('authorization'));
+    const aborter = new AbortController();
+    res.once('close', () => aborter.abort());
+    streams++;
+    openEventStream(res);
+    const ping = setInterval(() => sendPing(res), PING_MS);
+    try {
+      for await (const event of events.read(from, aborter.signal)) {
+        const isOwn = event.type === 'gap' || event.namespace === namespace;
+        if (isOwn) await sendEvent(res, eventJson(event), event.type === 'gap' ? event.to : event.seq);
+      }
+    } finally {
+      streams--;
+      clearInterval(ping);
+    }
+    res.end();
+  };
+}
