@@ -70,8 +70,8 @@ function prepareAll(database: Database.Database) {
   return {
     add: database.prepare(
       `INSERT INTO counts (size_ms, dimension, start_ms, name, ${COLUMNS.join(', ')})
-       VALUES (${Array(COLUMNS.length + 4).fill('?')})
-       ON CONFLICT DO UPDATE SET ${COLUMNS.map((column) => `${column} = ${column} + excluded.${column}`)}`,
+       VALUES (?, ?, ?, ?, ${COLUMNS.map(() => '?').join(', ')})
+       ON CONFLICT DO UPDATE SET ${COLUMNS.map((column) => `${column} = ${column} + excluded.${column}`).join(', ')}`,
     ),
     has: number(`SELECT 1 FROM counts WHERE ${BUCKET} AND name = ?`),
     groups: number(`SELECT count(*) FROM counts WHERE ${BUCKET} AND name <> '${OTHER}'`),

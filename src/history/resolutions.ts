@@ -21,6 +21,7 @@ const DAY_MS = 24 * HOUR_MS;
 export const RESOLUTIONS: readonly Resolution[] = [
   { sizeMs: 10 * SECOND_MS, keepMs: HOUR_MS },
   { sizeMs: MINUTE_MS, keepMs: DAY_MS },
+  { sizeMs: 10 * MINUTE_MS, keepMs: 7 * DAY_MS },
   { sizeMs: HOUR_MS, keepMs: 90 * DAY_MS },
 ];
 
@@ -40,7 +41,7 @@ export type WindowName = (typeof WINDOW_NAMES)[number];
 export const POINTS_MAX = 500;
 
 /** Tried in turn for a series without a step. */
-const DEFAULT_STEPS_MS = [MINUTE_MS, 5 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS];
+const DEFAULT_STEPS_MS = [MINUTE_MS, 5 * MINUTE_MS, 10 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS];
 
 /** Buckets of one size at a time inside and at both ends of what is kept. */
 export function bucketsMax({ sizeMs, keepMs }: Resolution): number {

@@ -186,12 +186,17 @@ test('docs/api.md and docs/operating.md have the parameters, fields and limits o
     [
       [10, 1],
       [60, 24],
+      [600, 7 * 24],
       [3600, 90 * 24],
     ],
   );
-  assert(api.includes('Steps of 10 s are kept for 1 h, of 1 min for 24 h, of 1 h for 90 days'));
+  assert(
+    api.includes(
+      'Steps of 10 s are kept for 1 h, of 1 min for 24 h, of 10 min for 7 days, of 1 h for 90 days',
+    ),
+  );
   const buckets = resolutions.map((each) => bucketsMax(each).toLocaleString('en'));
-  const counts = `${buckets[0]} buckets of 10 s, ${buckets[1]} of a minute and ${buckets[2]} of an hour`;
+  const counts = `${buckets[0]} buckets of 10 s, ${buckets[1]} of a minute, ${buckets[2]} of 10 minutes and ${buckets[3]} of an hour`;
   assert(operating.includes(counts), counts);
   assert(operating.includes(`written every ${WRITE_EVERY_MS / 1000} s`));
   assert(operating.includes(`more than ${ROWS_MAX.toLocaleString('en')} rows wait`));

@@ -126,7 +126,7 @@ test('an aligned time has the same sum in every size, of everything and of each 
       }
       walk.table.close();
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
 
@@ -146,7 +146,7 @@ test('what is kept is all there while the clock runs forward, by any cover of th
       assert(nowMs - windowMs - spans[0]!.startMs < SHORT.at(-1)!.sizeMs);
       table.close();
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
 
@@ -177,7 +177,7 @@ test('nothing is missing over all time, and the file is bounded, wherever the cl
       const rowsMax = buckets * (1 + 3 * (limits.groupsMax + 1)) + 1 + 3 * (limits.allTimeGroupsMax + 1);
       assert(rowsOf(walk.file) <= rowsMax);
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
 

@@ -164,8 +164,8 @@ suite('a series', () => {
     const { nowMs } = made.clock;
     const step = (backMs: number) => made.history.series({ fromMs: nowMs - backMs }).stepMs;
     assert.deepEqual(
-      [HOUR_MS, 8 * HOUR_MS, 9 * HOUR_MS, DAY_MS, 2 * DAY_MS, 30 * DAY_MS, 99 * DAY_MS].map(step),
-      [MINUTE_MS, MINUTE_MS, 5 * MINUTE_MS, 5 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS],
+      [HOUR_MS, 8 * HOUR_MS, 9 * HOUR_MS, DAY_MS, 3 * DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 99 * DAY_MS].map(step),
+      [1, 1, 5, 5, 10, 60, 360, 1440].map((minutes) => minutes * MINUTE_MS),
     );
     assert.equal(made.history.series({}).stepMs, MINUTE_MS);
     assert.equal(made.history.series({ fromMs: 0 }).points.length, 90);
