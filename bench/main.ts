@@ -16,6 +16,7 @@ import { sustainedBench, sustainedTable } from './documents/sustained.bench.js';
 import { documentsBench, documentsTable } from './documents/ttft.bench.js';
 import { gapsBench, gapsTable } from './gaps.bench.js';
 import { type BenchCase, runCases } from './harness.js';
+import { historyBench, historyTable } from './history.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
 import { createOurs } from './ours.js';
@@ -206,6 +207,13 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
   return { rows: [], measures };
 }
 
+/** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
+async function statistics({ quick }: Options): Promise<Measured> {
+  const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
+  console.log(historyTable(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'quality') return quality(options);
   if (what === 'blend') return blend(options);
@@ -216,6 +224,7 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'gaps') return gaps(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
+  if (what === 'statistics') return statistics(options);
   if (what === 'radix') return { rows: [], measures: await radixBench() };
   if (what === 'overhead') {
     const measures = await streamOverhead({ ...options, tokens: options.quick ? 64 : 256 });
@@ -256,6 +265,7 @@ const program = new Command('npm run bench --')
       'load',
       'disk',
       'soak',
+      'statistics',
       'table',
     ]),
   )

@@ -30,6 +30,7 @@ export const ERRORS = {
   internal: { status: 500, type: 'server_error', retryable: false },
   engine_failed: { status: 503, type: 'server_error', retryable: true },
   device_memory_full: { status: 503, type: 'server_error', retryable: true },
+  statistics_unavailable: { status: 503, type: 'server_error', retryable: true },
   shutting_down: { status: 503, type: 'server_error', retryable: true },
   deadline_exceeded: { status: 504, type: 'server_error', retryable: false },
   unsupported_model: { status: 400, type: 'model_error', retryable: false },

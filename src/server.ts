@@ -22,6 +22,7 @@ import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
 import { RadixkvError } from './errors.js';
+import { History } from './history/history.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { BlendPolicy } from './serving/blend-policy.js';
 import { PassageBook } from './serving/passage-book.js';
@@ -41,6 +42,8 @@ const DOCUMENTS_FILE = 'documents.sqlite';
 
 /** Milliseconds since the epoch. */
 const systemTime = { now: () => Date.now() };
+/** The statistics over time, likewise. */
+const HISTORY_FILE = 'statistics.sqlite';
 
 /** A model that can answer, without a port. */
 export interface Backend {
@@ -49,6 +52,7 @@ export interface Backend {
   readonly cache: KvCache;
   readonly engine: Engine;
   readonly statistics: Statistics;
+  readonly history: History;
   /** Undefined: no documents are stored. */
   readonly documents: DocumentLibrary | undefined;
   readonly controls: CacheControls;
@@ -82,6 +86,8 @@ export type BackendOptions = Pick<
   readonly documentTemplate?: string;
   /** Of the library of documents; absent: none are stored. */
   readonly documentsFile?: string;
+  /** Of the statistics over time; absent: they end with the process. */
+  readonly historyFile?: string;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
 };
@@ -188,7 +194,12 @@ async function createService(
   const { contextTokens } = manifest.spec;
   const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
   const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
-  const statistics = new Statistics({ gauges: () => gauges(cache, scheduler, tiers) });
+  const history = openHistory(options);
+  const statistics = new Statistics({
+    gauges: () => ({ ...gauges(cache, scheduler, tiers), history: history.reading() }),
+    prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
+  });
+  statistics.events.on('record', (request, counts) => history.add(request, counts));
   const { chunkBytes } = layout;
   const controls = {
     desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
@@ -198,10 +209,22 @@ async function createService(
   };
   const stop = async () => {
     service.stop();
-    await controls.warming.close();
-    await close();
+    try {
+      await controls.warming.close();
+      await close();
+    } finally {
+      history.close();
+    }
   };
-  return { service, scheduler, cache, engine, statistics, documents, controls, close: stop };
+  return { service, scheduler, cache, engine, statistics, history, documents, controls, close: stop };
+}
+
+function openHistory({ historyFile: file, logger }: BackendOptions): History {
+  return History.open({
+    clock: systemTime,
+    ...(file !== undefined && { file }),
+    ...(logger && { logger }),
+  });
 }
 
 function openDocuments(
@@ -229,16 +252,25 @@ export async function startRadixkv(
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
   const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
+  const historyFile = join(options.dataDir, HISTORY_FILE);
   const backend = await createBackend({
     ...options,
     modelDirectory,
     logger,
     documentsFile,
+    historyFile,
     ...(documentTemplate !== undefined && { documentTemplate }),
     ...(disk && { disk }),
   });
-  const { service, statistics, documents, controls } = backend;
-  const app = createApp({ service, statistics, controls, logger, ...(documents && { documents }) });
+  const { service, statistics, history, documents, controls } = backend;
+  const app = createApp({
+    service,
+    statistics,
+    history,
+    controls,
+    logger,
+    ...(documents && { documents }),
+  });
   const { host, port } = options;
   try {
     const server = await startServer({

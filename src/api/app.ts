@@ -8,6 +8,7 @@ import helmet from 'helmet';
 import type { Logger } from 'pino';
 import type { DocumentLibrary } from '../documents/library.js';
 import { RadixkvError } from '../errors.js';
+import type { History } from '../history/history.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
 import { createBodyReader } from './body.js';
@@ -17,10 +18,11 @@ import { completionRoute } from './completion-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
 import { respondWithError } from './error-response.js';
-import { cacheStats, live, metrics, modelById, modelList, readiness } from './info-routes.js';
+import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { requestId } from './request-id.js';
 import { requestLog } from './request-log.js';
+import { cacheStats, cacheStatsHistory } from './statistics-routes.js';
 import { createTextDialect } from './text-dialect.js';
 
 export interface AppParts {
@@ -30,6 +32,8 @@ export interface AppParts {
   readonly documents?: DocumentLibrary;
   /** Absent: the cache can't be steered, and there are no paths for it. */
   readonly controls?: CacheControls;
+  /** Absent: there are no statistics over time, nor by group. */
+  readonly history?: History;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
   readonly limits?: Partial<Limits>;
@@ -67,14 +71,8 @@ function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): v
   app.route('/v1/cache/events').get(events).all(refuseMethod('GET'));
 }
 
-export function createApp({
-  service,
-  statistics,
-  documents,
-  controls,
-  logger,
-  limits: overrides,
-}: AppParts): Express {
+export function createApp(parts: AppParts): Express {
+  const { service, statistics, documents, controls, history, logger, limits: overrides } = parts;
   const limits = { ...DEFAULT_LIMITS, ...overrides };
   const readBody = createBodyReader(limits);
   const app = express();
@@ -103,7 +101,10 @@ export function createApp({
   if (controls !== undefined) addCacheRoutes(app, cacheRoutes({ ...controls, service, readBody, limits }));
   app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
   app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));
-  app.route('/v1/cache/stats').get(cacheStats(statistics)).all(refuseMethod('GET'));
+  app.route('/v1/cache/stats').get(cacheStats(statistics, history)).all(refuseMethod('GET'));
+  if (history !== undefined) {
+    app.route('/v1/cache/stats/history').get(cacheStatsHistory(history)).all(refuseMethod('GET'));
+  }
   app.route('/health/live').get(live).all(refuseMethod('GET'));
   app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
   app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));

@@ -14,7 +14,7 @@ import { answerInStream, answerWhole, type End } from './answer.js';
 import type { BodyReader } from './body.js';
 import type { Dialect } from './dialect.js';
 import { modelNotFound, toRadixkvError } from './error-response.js';
-import { namespaceOf } from './namespace.js';
+import { namespaceOf, tenantOf } from './namespace.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
 function clientGone(res: Response): AbortSignal {
@@ -78,7 +78,13 @@ export function completionRoute({
       throw error;
     } finally {
       if (signal.aborted) outcome = 'aborted';
-      statistics.record({ endpoint: dialect.endpoint, outcome, ...(report === undefined ? {} : { report }) });
+      statistics.record({
+        endpoint: dialect.endpoint,
+        tenant: tenantOf(namespaceOf(req.get('authorization'))),
+        model: service.model.id,
+        outcome,
+        ...(report === undefined ? {} : { report }),
+      });
     }
   };
 }

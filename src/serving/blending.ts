@@ -113,12 +113,12 @@ export class Blending {
     return this.#sources.get(segment);
   }
 
-  /** Prompt tokens that were reused and not recomputed, by tier. */
-  get reused(): TierTokens {
+  /** Prompt tokens from position `from` on that were reused and not recomputed, by tier. */
+  reused(from: number): TierTokens {
     const tokens = { device: 0, host: 0, disk: 0 };
     const chosen = new Set(this.#chosen);
     for (const [placed, { tier, computedFrom }] of this.#sources) {
-      for (let position = this.#first(placed); position < placed.end; position++) {
+      for (let position = Math.max(from, this.#first(placed)); position < placed.end; position++) {
         const isCached = placed.row + position - placed.start < computedFrom;
         if (isCached && !chosen.has(position)) tokens[tier]++;
       }

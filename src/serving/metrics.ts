@@ -4,7 +4,8 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { TIERS, tokensOf } from './completion.js';
-import { ENDPOINTS, OUTCOMES, type RequestRecord, type Statistics } from './statistics.js';
+import { OUTCOMES } from './counts.js';
+import { ENDPOINTS, type RequestRecord, type Statistics } from './statistics.js';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TPOT_SECONDS = [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1];
@@ -22,18 +23,20 @@ function observeTimings(statistics: Statistics, registers: Registry[]): void {
   const tpot = histogram('tpot_seconds', 'Time per output token after the first of a choice.', TPOT_SECONDS);
   const queue = histogram('queue_seconds', 'Time that a request waited before its prefill.', SECONDS);
   const prefill = histogram('prefill_seconds', 'Time to prefill a prompt.', SECONDS);
-  const load = histogram(
-    'load_seconds',
-    'Time to read chunks of a prompt from disk, where there were any.',
-    SECONDS,
-  );
+  const load = new Histogram({
+    name: 'radixkv_load_seconds',
+    help: 'Time to read chunks of a prompt from a slower tier, where there were any.',
+    labelNames: ['tier'],
+    buckets: SECONDS,
+    registers,
+  });
   statistics.events.on('record', ({ report }: RequestRecord) => {
     if (report === undefined || report.usage.completionTokens === 0) return;
     const { usage, timings, choices } = report;
     ttft.observe(timings.ttftMs / 1000);
     queue.observe(timings.queueMs / 1000);
     prefill.observe(timings.prefillMs / 1000);
-    if (timings.loadMs > 0) load.observe(timings.loadMs / 1000);
+    if (timings.loadMs > 0) load.observe({ tier: 'disk' }, timings.loadMs / 1000);
     const decodedPerChoice = (usage.completionTokens - choices) / choices;
     if (decodedPerChoice > 0) tpot.observe(timings.decodeMs / 1000 / decodedPerChoice);
   });
@@ -64,6 +67,16 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'Generated tokens.',
     registers,
   });
+  const saved = new Counter({
+    name: 'radixkv_saved_prefill_seconds_total',
+    help: 'Prefill that reused tokens would have taken, at the speed measured then.',
+    registers,
+  });
+  const unpriced = new Counter({
+    name: 'radixkv_unpriced_tokens_total',
+    help: 'Reused tokens that are not in the saved seconds, since no speed had been measured.',
+    registers,
+  });
   const evictions = new Counter({
     name: 'radixkv_evictions_total',
     help: 'KV chunks evicted.',
@@ -76,7 +89,8 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     registers,
   });
   return () => {
-    for (const counter of [requests, prompt, blended, completion, evictions, preemptions]) counter.reset();
+    for (const counter of [requests, prompt, blended, completion, saved, unpriced, evictions, preemptions])
+      counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
@@ -89,6 +103,8 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     prompt.inc({ source: 'blended' }, tokensOf(tokens.blended));
     prompt.inc({ source: 'computed' }, tokens.computed);
     completion.inc(tokens.completion);
+    saved.inc(statistics.counts.savedUs / 1e6);
+    unpriced.inc(statistics.counts.unpricedTokens);
     const { evictions: evicted, preemptions: gaveWay } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
@@ -120,6 +136,28 @@ function diskCounters(statistics: Statistics, registers: Registry[]): () => void
     for (const [outcome, count] of Object.entries(disk.promotions)) promotions.inc({ outcome }, count);
     for (const [fault, count] of Object.entries(disk.faults)) faults.inc({ fault }, count);
     skipped.inc(disk.skippedTokens);
+  };
+}
+
+/** Returns what copies the counters of the history; without one they have no samples. */
+function historyCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const faults = new Counter({
+    name: 'radixkv_history_faults_total',
+    help: 'What went wrong with the database of statistics, by kind.',
+    labelNames: ['fault'],
+    registers,
+  });
+  const lost = new Counter({
+    name: 'radixkv_history_lost_requests_total',
+    help: 'Requests that will never be in the database of statistics.',
+    registers,
+  });
+  return () => {
+    faults.reset();
+    lost.reset();
+    const { history } = statistics.gauges();
+    for (const [fault, count] of Object.entries(history?.faults ?? {})) faults.inc({ fault }, count);
+    lost.inc(history?.lostRequests ?? 0);
   };
 }
 
@@ -174,12 +212,14 @@ export function createMetrics(statistics: Statistics): Metrics {
   observeTimings(statistics, [registry]);
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
+  const copyHistoryCounters = historyCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
     contentType: registry.contentType,
     scrape: () => {
       copyCounters();
       copyDiskCounters();
+      copyHistoryCounters();
       copyGauges();
       return registry.metrics();
     },

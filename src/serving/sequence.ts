@@ -238,8 +238,9 @@ export class Sequence implements Waiting {
     };
   }
 
+  /** What it found at first counts as found, though it may have been gone when it was opened again. */
   #reused(): TierTokens {
-    const reused = this.blending!.reused;
+    const reused = this.blending!.reused(tokensOf(this.cached) + tokensOf(this.continued));
     return mapTiers((tier) => this.continued[tier] + reused[tier]);
   }
 

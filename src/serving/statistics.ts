@@ -3,22 +3,35 @@
  *
  * Invariants: a request is counted once, at its end; prompt tokens = Σ cached + Σ blended + computed, as the
  * service reports them. Requests that end without a report (refused, failed, some aborted) count no tokens. What the tiers and the
- * tree hold is not counted here but read through a port when someone asks.
+ * tree hold is not counted here but read through a port when someone asks; who wants counts by group or time adds up
+ * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
-import { NO_TOKENS, type Tier, type TierTokens, type Timings, tokensOf, type Usage } from './completion.js';
+import type { Tier, TierTokens, Timings, Usage } from './completion.js';
+import {
+  addCounts,
+  blendedOf,
+  type Counts,
+  cachedOf,
+  countsOf,
+  exactHitRateOf,
+  hitRateOf,
+  noCounts,
+  type Outcome,
+} from './counts.js';
 
-export type Endpoint = 'chat.completions' | 'completions';
+export type { Outcome } from './counts.js';
 
-/** `refused`: a 4xx answer, 429 included. `failed`: a 5xx answer, or an error after the stream began. */
-export type Outcome = 'completed' | 'aborted' | 'failed' | 'refused';
-
-export const OUTCOMES: readonly Outcome[] = ['completed', 'aborted', 'failed', 'refused'];
-export const ENDPOINTS: readonly Endpoint[] = ['chat.completions', 'completions'];
+export const ENDPOINTS = ['chat.completions', 'completions'] as const;
+export type Endpoint = (typeof ENDPOINTS)[number];
 
 /** One request at its end. `report` is what the service said in its `end` event, if it came to that. */
 export interface RequestRecord {
   readonly endpoint: Endpoint;
+  /** The short id of the API key. */
+  readonly tenant: string;
+  /** That of the server, whatever the request asked for. */
+  readonly model: string;
   readonly outcome: Outcome;
   readonly report?: { readonly usage: Usage; readonly timings: Timings; readonly choices: number };
 }
@@ -60,6 +73,16 @@ export interface DiskReading {
   readonly loadBytesPerS: number | undefined;
 }
 
+/** What became of counts over time, since the start. */
+export interface HistoryReading {
+  /** What went wrong with the database, by kind. */
+  readonly faults: Readonly<Record<string, number>>;
+  /** Requests that wait to be written. */
+  readonly unwrittenRequests: number;
+  /** Requests that will never be in the history. */
+  readonly lostRequests: number;
+}
+
 /** The present state of cache and scheduler; a field that can't be known is left out. */
 export interface GaugeReading {
   readonly tiers: Readonly<Partial<Record<Tier, TierReading>>>;
@@ -72,6 +95,8 @@ export interface GaugeReading {
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
   readonly disk?: DiskReading;
+  /** Of counts over time; absent where none are kept. */
+  readonly history?: HistoryReading;
   /** Evictions since the start, by tier and reason. */
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
 }
@@ -85,40 +110,36 @@ export interface TokenTotals {
   readonly completion: number;
 }
 
-function added(a: TierTokens, b: TierTokens): TierTokens {
-  return { device: a.device + b.device, host: a.host + b.host, disk: a.disk + b.disk };
-}
-
 export class Statistics {
   readonly since: Date;
-  /** Emits `record` with each `RequestRecord` after it is counted. */
-  readonly events = new EventEmitter<{ record: [RequestRecord] }>();
+  /** Emits `record` with each `RequestRecord`, and what it came to, after it is counted. */
+  readonly events = new EventEmitter<{ record: [RequestRecord, Counts] }>();
   readonly #gauges: () => GaugeReading;
+  readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();
-  #tokens: TokenTotals = { prompt: 0, cached: NO_TOKENS, blended: NO_TOKENS, computed: 0, completion: 0 };
+  readonly #counts = noCounts();
 
-  /** `gauges` is called for every reading; it must be cheap and not throw. */
-  constructor({ gauges, now = () => new Date() }: { gauges: () => GaugeReading; now?: () => Date }) {
+  /** `gauges` is called for every reading, and `prefillTokensPerS` for every request; they must be cheap and not throw. */
+  constructor(ports: {
+    readonly gauges: () => GaugeReading;
+    /** As measured lately; undefined before the first time. */
+    readonly prefillTokensPerS?: () => number | undefined;
+    readonly now?: () => Date;
+  }) {
+    const { gauges, prefillTokensPerS = () => undefined, now = () => new Date() } = ports;
     this.#gauges = gauges;
+    this.#prefillTokensPerS = prefillTokensPerS;
     this.since = now();
   }
 
   /** Counts a request. Call it once per request, at its end. */
   record(request: RequestRecord): void {
-    const key = `${request.endpoint} ${request.outcome}`;
+    const { endpoint, outcome, report } = request;
+    const key = `${endpoint} ${outcome}`;
     this.#requests.set(key, (this.#requests.get(key) ?? 0) + 1);
-    if (request.report !== undefined) {
-      const { usage } = request.report;
-      const { prompt, cached, blended, computed, completion } = this.#tokens;
-      this.#tokens = {
-        prompt: prompt + usage.promptTokens,
-        cached: added(cached, usage.cachedTokens),
-        blended: added(blended, usage.blendedTokens),
-        computed: computed + usage.computedTokens,
-        completion: completion + usage.completionTokens,
-      };
-    }
-    this.events.emit('record', request);
+    const counts = countsOf(outcome, report?.usage, this.#prefillTokensPerS());
+    addCounts(this.#counts, counts);
+    this.events.emit('record', request, counts);
   }
 
   requests(endpoint: Endpoint, outcome: Outcome): number {
@@ -127,23 +148,33 @@ export class Statistics {
 
   /** Over all endpoints. */
   requestsWith(outcome: Outcome): number {
-    return ENDPOINTS.reduce((sum, endpoint) => sum + this.requests(endpoint, outcome), 0);
+    return this.#counts[outcome];
+  }
+
+  /** Of all requests. */
+  get counts(): Readonly<Counts> {
+    return this.#counts;
   }
 
   get tokens(): TokenTotals {
-    return this.#tokens;
+    const counts = this.#counts;
+    return {
+      prompt: counts.promptTokens,
+      cached: cachedOf(counts),
+      blended: blendedOf(counts),
+      computed: counts.computedTokens,
+      completion: counts.completionTokens,
+    };
   }
 
   /** Share of prompt tokens whose KV was reused; `undefined` while there are no prompt tokens. */
   get hitRate(): number | undefined {
-    const { prompt, cached, blended } = this.#tokens;
-    return prompt === 0 ? undefined : (tokensOf(cached) + tokensOf(blended)) / prompt;
+    return hitRateOf(this.#counts);
   }
 
   /** The same without blended tokens: what prefix reuse alone gave. */
   get exactHitRate(): number | undefined {
-    const { prompt, cached } = this.#tokens;
-    return prompt === 0 ? undefined : tokensOf(cached) / prompt;
+    return exactHitRateOf(this.#counts);
   }
 
   gauges(): GaugeReading {

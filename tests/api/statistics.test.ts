@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import type { Express } from 'express';
 import supertest from 'supertest';
+import { createApp } from '../../src/api/app.js';
 import { Statistics } from '../../src/serving/statistics.js';
 import { fakeApp } from '../support/fake-app.js';
 
@@ -19,6 +21,7 @@ const GAUGES = {
   cachedChunks: 7,
   activeSequences: 2,
   queuedRequests: 0,
+  history: { faults: { writes_failed: 1 }, unwrittenRequests: 2, lostRequests: 3 },
   evictions: [{ tier: 'host', reason: 'capacity', count: 4 }],
 };
 
@@ -46,14 +49,17 @@ suite('GET /v1/cache/stats', () => {
       completion_tokens: 0,
       hit_rate: null,
       exact_hit_rate: null,
+      saved_prefill_seconds: 0,
+      unpriced_tokens: 0,
       by_tier: { device: tier, host: tier, disk: tier },
       disk: null,
       radix: { nodes: null, chunks: null },
+      history: null,
     });
   });
 
   test('counts each request once, tokens by tier, and reads the tiers when asked', async () => {
-    const { app, statistics } = fakeApp({ gauges: GAUGES });
+    const { app, statistics } = fakeApp({ gauges: GAUGES, prefillTokensPerS: 40 });
     await supertest(app).post('/v1/chat/completions').send(CHAT).expect(200);
     await supertest(app)
       .post('/v1/chat/completions')
@@ -71,6 +77,8 @@ suite('GET /v1/cache/stats', () => {
       completion_tokens: 48,
       hit_rate: 0.375,
       exact_hit_rate: 0.375,
+      saved_prefill_seconds: 0.075,
+      unpriced_tokens: 0,
       by_tier: {
         device: {
           cached_tokens: 3,
@@ -102,6 +110,7 @@ suite('GET /v1/cache/stats', () => {
       },
       disk: null,
       radix: { nodes: 5, chunks: 7 },
+      history: { faults: { writes_failed: 1 }, unwritten_requests: 2, lost_requests: 3 },
     });
   });
 });
@@ -116,12 +125,12 @@ test('an aborted request counts the tokens that the service reports for it', () 
     computedTokens: 3,
   };
   const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
+  const request = { endpoint: 'completions', tenant: 'anonymous', model: 'm', outcome: 'aborted' } as const;
   statistics.record({
-    endpoint: 'completions',
-    outcome: 'aborted',
+    ...request,
     report: { usage, timings, choices: 1 },
   });
-  statistics.record({ endpoint: 'completions', outcome: 'aborted' });
+  statistics.record(request);
   assert.equal(statistics.requests('completions', 'aborted'), 2);
   assert.equal(statistics.requests('chat.completions', 'aborted'), 0);
   assert.deepEqual(statistics.tokens, {
@@ -170,6 +179,139 @@ test('a blended answer is counted apart from exact reuse, and the parts add up t
   }
 });
 
+suite('GET /v1/cache/stats of a window', () => {
+  const ask = (app: Express, key?: string) => {
+    const request = supertest(app).post('/v1/chat/completions').send(CHAT);
+    return (key === undefined ? request : request.auth(key, { type: 'bearer' })).expect(200);
+  };
+
+  test('is since the start of the data unless one is named, and says since when', async () => {
+    const { app, clock } = fakeApp();
+    const begin = clock.nowMs;
+    await ask(app);
+    clock.nowMs += 3_600_000;
+    await ask(app);
+    const read = async (query: string) => {
+      const { body } = await supertest(app).get(`/v1/cache/stats?${query}`).expect(200);
+      return [body.window, body.requests.completed, Date.parse(body.since) - begin];
+    };
+    assert.deepEqual(await read('group_by=model'), ['all', 2, 0]);
+    assert.deepEqual(await read('window=all'), ['all', 2, 0]);
+    const [window, completed, sinceMs] = await read('window=5m');
+    assert.deepEqual([window, completed], ['5m', 1]);
+    assert(Number(sinceMs) <= 3_300_000 && Number(sinceMs) > 3_290_000, String(sinceMs));
+  });
+
+  test('has each group once, tenants by a short id and never by their key', async () => {
+    const { app, statistics } = fakeApp({ prefillTokensPerS: 100 });
+    for (const key of [undefined, 'sk-alice', 'sk-alice', 'sk-bob']) await ask(app, key);
+    await supertest(app).post('/v1/completions').auth('sk-bob', { type: 'bearer' }).send({}).expect(400);
+    const read = async (groupBy: string) => {
+      const { body, text } = await supertest(app).get(`/v1/cache/stats?group_by=${groupBy}`).expect(200);
+      assert.doesNotMatch(text, /alice|bob/);
+      assert.equal(body.group_by, groupBy);
+      assert.equal(body.prompt_tokens, statistics.tokens.prompt);
+      return body.groups.map((group: { group: string; requests: object; prompt_tokens: number }) => [
+        group.group,
+        ...Object.values(group.requests),
+        group.prompt_tokens,
+      ]);
+    };
+    assert.deepEqual(await read('tenant'), [
+      ['099295a3784e1bd3', 2, 0, 0, 0, 8],
+      ['36c76b48bb2ee1d9', 1, 0, 0, 1, 4],
+      ['anonymous', 1, 0, 0, 0, 4],
+    ]);
+    assert.deepEqual(await read('model'), [['fake/model-1', 4, 0, 0, 1, 16]]);
+    assert.deepEqual(await read('route'), [
+      ['chat.completions', 4, 0, 0, 0, 16],
+      ['completions', 0, 0, 0, 1, 0],
+    ]);
+    const { body } = await supertest(app).get('/v1/cache/stats?window=1m&group_by=tenant').expect(200);
+    const [alice, bob] = body.groups;
+    assert.deepEqual(alice.by_tier.device, { cached_tokens: 3, blended_tokens: 0 });
+    assert.deepEqual([alice.hit_rate, alice.saved_prefill_seconds, alice.unpriced_tokens], [3 / 8, 0.03, 0]);
+    assert.deepEqual([bob.hit_rate, bob.saved_prefill_seconds], [0, 0]);
+  });
+
+  test('does not know what was saved when the speed of prefill is not known', async () => {
+    const { app } = fakeApp();
+    await ask(app);
+    const read = async () => (await supertest(app).get('/v1/cache/stats?window=1m').expect(200)).body;
+    assert.equal((await read()).saved_prefill_seconds, 0, 'nothing was reused');
+    await ask(app);
+    const { saved_prefill_seconds: saved, unpriced_tokens: unpriced } = await read();
+    assert.deepEqual([saved, unpriced], [null, 3]);
+  });
+
+  test('has a history in steps, with those in which there was nothing', async () => {
+    const { app, clock } = fakeApp({ nowMs: Date.parse('2026-11-25T03:59:10Z') });
+    clock.nowMs += 75_000;
+    await ask(app);
+    clock.nowMs += 120_000;
+    await ask(app);
+    const read = async (query: string) =>
+      (await supertest(app).get(`/v1/cache/stats/history?${query}`).expect(200)).body;
+    const from = '2026-11-25T03:59:00Z';
+    const { points, ...rest } = await read(`from=${from}&to=2026-11-25T04:02:00Z&step=1m`);
+    assert.deepEqual(rest, {
+      from: '2026-11-25T03:59:00.000Z',
+      to: '2026-11-25T04:02:00.000Z',
+      step_seconds: 60,
+    });
+    assert.deepEqual(
+      points.map((point: Record<string, unknown>) => [point.start, point.prompt_tokens, point.hit_rate]),
+      [
+        ['2026-11-25T03:59:00.000Z', 0, null],
+        ['2026-11-25T04:00:00.000Z', 4, 0],
+        ['2026-11-25T04:01:00.000Z', 0, null],
+      ],
+    );
+    const seconds = Date.parse(from) / 1000;
+    assert.deepEqual((await read(`from=${seconds}&step=60`)).points.slice(0, 3), points);
+  });
+
+  test('refuses what it does not know, by its name', async () => {
+    const { app } = fakeApp();
+    const cases = [
+      ['?window=2m', 'invalid_value', 'window'],
+      ['?window=', 'invalid_value', 'window'],
+      ['?window=1m&window=5m', 'invalid_value', 'window'],
+      ['?group_by=key', 'invalid_value', 'group_by'],
+      ['?windows=1m', 'unsupported_field', 'windows'],
+      ['/history?from=yesterday', 'invalid_value', 'from'],
+      ['/history?to=2026-11-25', 'invalid_value', 'to'],
+      ['/history?from=10&to=10', 'invalid_value', 'from'],
+      ['/history?step=0', 'invalid_value', 'step'],
+      ['/history?step=1w', 'invalid_value', 'step'],
+      ['/history?step=91d', 'invalid_value', 'step'],
+      ['/history?step=15s', 'invalid_value', 'step'],
+      ['/history?group_by=tenant', 'unsupported_field', 'group_by'],
+    ] as const;
+    for (const [query, code, param] of cases) {
+      const { body } = await supertest(app).get(`/v1/cache/stats${query}`).expect(400);
+      assert.deepEqual([body.error.code, body.error.param], [code, param], query);
+    }
+    const { service, statistics } = fakeApp();
+    const bare = createApp({ service, statistics });
+    await supertest(bare).get('/v1/cache/stats').expect(200);
+    await supertest(bare).get('/v1/cache/stats?window=all').expect(400);
+    await supertest(bare).get('/v1/cache/stats/history').expect(404);
+  });
+
+  test('is not there while its database is not, and everything else is', async () => {
+    const { app, history } = fakeApp();
+    history.close();
+    await ask(app);
+    await supertest(app).get('/v1/cache/stats').expect(200);
+    for (const path of ['/v1/cache/stats?window=all', '/v1/cache/stats/history']) {
+      const { body, headers } = await supertest(app).get(path).expect(503);
+      assert.deepEqual([body.error.code, headers['retry-after']], ['statistics_unavailable', '5']);
+    }
+    assert.equal(history.reading().lostRequests, 1);
+  });
+});
+
 suite('GET /metrics', () => {
   test('has the same facts in the words of Prometheus, however often it is scraped', async () => {
     const { app } = fakeApp({ gauges: GAUGES });
@@ -187,6 +329,10 @@ suite('GET /metrics', () => {
       'radixkv_prompt_tokens_total{source="host"} 0',
       'radixkv_prompt_tokens_total{source="computed"} 5',
       'radixkv_completion_tokens_total 48',
+      'radixkv_saved_prefill_seconds_total 0',
+      'radixkv_unpriced_tokens_total 3',
+      'radixkv_history_faults_total{fault="writes_failed"} 1',
+      'radixkv_history_lost_requests_total 3',
       'radixkv_evictions_total{tier="host",reason="capacity"} 4',
       'radixkv_tier_bytes{tier="device"} 100',
       'radixkv_tier_bytes{tier="host"} 80',

@@ -8,6 +8,7 @@ import { documentJson } from '../../src/api/document-routes.js';
 import { passageFields, storedDocument } from '../../src/api/document-schema.js';
 import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
+import { countsJson } from '../../src/api/statistics-routes.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
 import { BUILT_IN_PROFILES } from '../../src/calibration/built-in-profiles.js';
@@ -19,10 +20,15 @@ import { createTerminal } from '../../src/cli/terminal.js';
 import { type OptionRow, parseServeOptions, SERVE_OPTION_ROWS } from '../../src/config/options.js';
 import type { DocumentReading } from '../../src/documents/document.js';
 import { DEFAULT_LIBRARY_LIMITS } from '../../src/documents/library.js';
+import { DEFAULT_TABLE_LIMITS, DIMENSIONS } from '../../src/history/count-table.js';
+import { History, WRITE_EVERY_MS } from '../../src/history/history.js';
+import { ROWS_MAX } from '../../src/history/pending-counts.js';
+import { bucketsMax, POINTS_MAX, WINDOW_NAMES } from '../../src/history/resolutions.js';
 import { systemClock } from '../../src/model/clock.js';
 import { type BlendExplanation, CACHE_MODES, NO_TOKENS } from '../../src/serving/completion.js';
+import { noCounts, OUTCOMES } from '../../src/serving/counts.js';
 import { createMetrics } from '../../src/serving/metrics.js';
-import { Statistics } from '../../src/serving/statistics.js';
+import { ENDPOINTS, Statistics } from '../../src/serving/statistics.js';
 
 const read = (path: string): string => readFileSync(path, 'utf8');
 
@@ -147,6 +153,56 @@ test('the example requests of docs/api.md are valid, and the answers have their 
   assert.deepEqual(exampleWith('status'), documentJson(reading));
   const explained = Object.keys(exampleWith('explanation').explanation);
   assert.deepEqual(explained, Object.keys(explanationJson(BLENDED.explanation)));
+});
+
+test('docs/api.md and docs/operating.md have the parameters, fields and limits of statistics', () => {
+  const [api, operating] = [read('docs/api.md'), read('docs/operating.md')];
+  const examples = [...api.matchAll(/```json\n(.*?)```/gs)].map(([, json]) => JSON.parse(json!));
+  const example = examples.find((each) => 'window' in each);
+  const fields = Object.keys(countsJson(noCounts()));
+  assert.deepEqual(
+    Object.keys(example).filter((field) => !['window', 'since', 'group_by', 'groups'].includes(field)),
+    [...fields, 'by_tier'],
+  );
+  const { device, host, disk } = example.by_tier;
+  const tiers = [device, host, disk];
+  const sum = (field: string) => tiers.reduce((total, tier) => total + tier[field], 0);
+  assert.equal(sum('cached_tokens'), example.cached_tokens);
+  assert.equal(sum('blended_tokens'), example.blended_tokens);
+  const reused = example.cached_tokens + example.blended_tokens;
+  assert.equal(reused + example.computed_tokens, example.prompt_tokens);
+  assert.deepEqual(
+    [example.hit_rate, example.exact_hit_rate],
+    [reused / example.prompt_tokens, example.cached_tokens / example.prompt_tokens],
+  );
+  for (const word of [...WINDOW_NAMES, ...DIMENSIONS, ...OUTCOMES, ...ENDPOINTS])
+    assert(api.includes(`\`${word}\``), word);
+  const { groupsMax, allTimeGroupsMax, resolutions } = DEFAULT_TABLE_LIMITS;
+  assert(api.includes(`${groupsMax} groups`) && operating.includes(`at most ${groupsMax} tenants`));
+  assert(api.includes(`over all time ${allTimeGroupsMax.toLocaleString('en')};`));
+  assert(api.includes(`at most ${POINTS_MAX}, else`));
+  assert.deepEqual(
+    resolutions.map(({ sizeMs, keepMs }) => [sizeMs / 1000, keepMs / 3_600_000]),
+    [
+      [10, 1],
+      [60, 24],
+      [600, 7 * 24],
+      [3600, 90 * 24],
+    ],
+  );
+  assert(
+    api.includes(
+      'Steps of 10 s are kept for 1 h, of 1 min for 24 h, of 10 min for 7 days, of 1 h for 90 days',
+    ),
+  );
+  const buckets = resolutions.map((each) => bucketsMax(each).toLocaleString('en'));
+  const counts = `${buckets[0]} buckets of 10 s, ${buckets[1]} of a minute, ${buckets[2]} of 10 minutes and ${buckets[3]} of an hour`;
+  assert(operating.includes(counts), counts);
+  assert(operating.includes(`written every ${WRITE_EVERY_MS / 1000} s`));
+  assert(operating.includes(`more than ${ROWS_MAX.toLocaleString('en')} rows wait`));
+  const clock = { now: () => 0 };
+  for (const fault of Object.keys(History.open({ clock }).reading().faults))
+    assert(operating.includes(`| \`${fault}\` |`), fault);
 });
 
 test('docs/blending.md has every selector, mode, measured ratio and option of calibrating, with its default', () => {

@@ -481,3 +481,27 @@ test('the tail of a passage fills its last chunk, what stands before it is share
   const words = new TextEncoder().encode(`${A.title}\n${A.text}\n\n`);
   assert.equal(backend.cache.peek('', Int32Array.from([...words, 1])), 0);
 });
+
+test('a request that gives way and finds less when it goes on counts no token twice', async (t) => {
+  const backend = await testBackend(t, { maxActive: 1, deviceBytes: 1536 * TINY_TOKEN_BYTES });
+  const { tap } = backend;
+  const words = [QUESTION];
+  const first = await askAbout(backend, { documents: [A, B, C], cache: BLEND, words });
+  const next = [...words, first.text, 'and then? '.repeat(20)];
+  const began = new Promise<void>((resolve) => {
+    tap.onRequest = ({ op }) => {
+      if (op === 'prefill') resolve();
+    };
+  });
+  const low = askAbout(backend, { documents: [A, B, C], cache: BLEND, words: next });
+  await began;
+  // It takes all of the device, so that what was blended is gone.
+  await ask(backend, { prompt: 'x'.repeat(1400), maxTokens: 100, priority: -1 });
+  const answer = await low;
+  assert.equal(backend.scheduler.preemptions, 1);
+  assert.equal(answer.explanation!.outcome, 'blended', 'it had to be blended again');
+  assert(answer.usage.blendedTokens.device > 0, 'it had found a blended prompt');
+  assertWhole(answer);
+  const { promptTokens, computedTokens } = answer.usage;
+  assert(computedTokens >= 200 && computedTokens < promptTokens, String(computedTokens));
+});

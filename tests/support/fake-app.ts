@@ -1,21 +1,31 @@
 /** The API around a fake service, for tests. */
 import { createApp } from '../../src/api/app.js';
 import type { Limits } from '../../src/api/limits.js';
+import { History } from '../../src/history/history.js';
 import { type GaugeReading, Statistics } from '../../src/serving/statistics.js';
 import { FakeService, type Reply } from './fake-service.js';
+import { ManualClock } from './manual-clock.js';
 
 export function fakeApp({
   reply,
   limits = {},
   gauges = { tiers: {} },
+  prefillTokensPerS,
+  nowMs = Date.now(),
 }: {
   reply?: Reply;
   limits?: Partial<Limits>;
   gauges?: GaugeReading;
+  prefillTokensPerS?: number;
+  nowMs?: number;
 } = {}) {
   const service = new FakeService(reply);
-  const statistics = new Statistics({ gauges: () => gauges });
-  return { service, statistics, app: createApp({ service, statistics, limits }) };
+  const clock = new ManualClock(nowMs);
+  const statistics = new Statistics({ gauges: () => gauges, prefillTokensPerS: () => prefillTokensPerS });
+  const history = History.open({ clock });
+  statistics.events.on('record', (request, counts) => history.add(request, counts));
+  const app = createApp({ service, statistics, history, limits });
+  return { service, statistics, history, clock, app };
 }
 
 /** The events of a server-sent event stream, parsed, `[DONE]` as it is. */

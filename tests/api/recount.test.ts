@@ -1,0 +1,443 @@
+/**
+ * Every request of a mixed load, counted again from what its client was told: `/v1/cache/stats`, its groups, `/metrics`
+ * and the history after a restart must say the same, to the token. Only what aborted requests had used, which no client
+ * is told, is taken from where the service reports it.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { pino } from 'pino';
+import { createApp } from '../../src/api/app.js';
+import { startServer } from '../../src/api/server.js';
+import {
+  type CompletionRequest,
+  type CompletionService,
+  TIERS,
+  type TierTokens,
+  type Usage,
+} from '../../src/serving/completion.js';
+import {
+  addCounts,
+  type Counts,
+  countsOf,
+  noCounts,
+  OUTCOMES,
+  type Outcome,
+} from '../../src/serving/counts.js';
+import { type TestBackend, TINY_CHUNK_BYTES, TINY_TOKEN_BYTES, testBackend } from '../support/backend.js';
+
+/** An answer of letters that never ends by itself. */
+const ENDLESS = { max_tokens: 1000, logit_bias: { 256: -100, 257: -100, 258: -100 } };
+const MAX_ACTIVE = 2;
+const MAX_QUEUE = 3;
+
+type Path = 'completions' | 'chat/completions';
+
+interface Entry {
+  readonly tenant: string;
+  readonly route: string;
+  readonly outcome: Outcome;
+  readonly usage: Usage | undefined;
+}
+
+/** What the JSON of an answer says of its tokens. */
+interface Told {
+  readonly usage: {
+    readonly prompt_tokens: number;
+    readonly completion_tokens: number;
+    readonly prompt_tokens_details: { readonly cached_tokens: number; readonly blended_tokens: number };
+  };
+  readonly timings: {
+    readonly cached_tokens: TierTokens;
+    readonly blended_tokens: TierTokens;
+    readonly computed_tokens: number;
+  };
+}
+
+function usageOf({ usage, timings }: Told): Usage {
+  return {
+    promptTokens: usage.prompt_tokens,
+    completionTokens: usage.completion_tokens,
+    cachedTokens: timings.cached_tokens,
+    blendedTokens: timings.blended_tokens,
+    computedTokens: timings.computed_tokens,
+  };
+}
+
+const tenantOf = (key: string | undefined): string =>
+  key === undefined ? 'anonymous' : createHash('sha256').update(key).digest('hex').slice(0, 16);
+
+/** A server, its clients, and their books. */
+class Shop {
+  readonly backend: TestBackend;
+  readonly entries: Entry[] = [];
+  readonly logged: { readonly res: { readonly status: number }; readonly msg: string }[] = [];
+  readonly #aborted = new Map<string, Usage>();
+  #sent = 0;
+  #recorded = 0;
+  #onRecord = () => {};
+  #onSubmit = () => {};
+  url = '';
+  close = async () => {};
+
+  private constructor(backend: TestBackend) {
+    this.backend = backend;
+  }
+
+  static async open(backend: TestBackend): Promise<Shop> {
+    const shop = new Shop(backend);
+    const { statistics, history } = backend;
+    const sink = { write: (line: string) => void shop.logged.push(JSON.parse(line)) };
+    statistics.events.on('record', () => {
+      shop.#recorded++;
+      shop.#onRecord();
+    });
+    const app = createApp({ service: shop.#tapped(), statistics, history, logger: pino({}, sink) });
+    const server = await startServer({ app, host: '127.0.0.1', port: 0, shutdownTimeoutMs: 1000 });
+    shop.url = server.url;
+    shop.close = () => server.close();
+    return shop;
+  }
+
+  /** Sends a request and books what it is told. */
+  async ask(path: Path, body: object, { key }: { readonly key?: string } = {}): Promise<number> {
+    const entry = { tenant: tenantOf(key), route: path.replace('/', '.') };
+    const response = await this.#post(path, { temperature: 0, max_tokens: 4, ...body }, { key });
+    const text = await response.text();
+    const { status } = response;
+    if (status !== 200) {
+      this.entries.push({ ...entry, outcome: status < 500 ? 'refused' : 'failed', usage: undefined });
+      return status;
+    }
+    const last = text.startsWith('data: ') ? text.split('\n\n').at(-3)!.slice('data: '.length) : text;
+    this.entries.push({ ...entry, outcome: 'completed', usage: usageOf(JSON.parse(last)) });
+    return status;
+  }
+
+  stream(path: Path, body: object, rest?: { readonly key?: string }): Promise<number> {
+    return this.ask(path, { ...body, stream: true, stream_options: { include_usage: true } }, rest);
+  }
+
+  /** Begins an answer without end. @returns what ends it: the client goes away */
+  async begin(body: object, isRunning: boolean, key = 'aborter'): Promise<() => Promise<void>> {
+    const client = new AbortController();
+    const { signal } = client;
+    const all = { ...ENDLESS, ...body, stream: true };
+    const submitted = this.#queuedOrBegun();
+    const answer = this.#post('completions', all, { key, signal });
+    const ended = answer.then((response) => response.text()).catch((error: Error) => error.name);
+    if (isRunning) await answer;
+    else await submitted;
+    return async () => {
+      const recorded = this.#recorded;
+      client.abort();
+      assert.equal(await ended, 'AbortError');
+      await this.#until(() => this.#recorded > recorded);
+    };
+  }
+
+  /** Every request that was sent is counted, and those that were aborted are booked. */
+  async settled(): Promise<void> {
+    await this.#until(() => this.#recorded === this.#sent);
+    for (const usage of this.#aborted.values()) {
+      const tenant = tenantOf('aborter');
+      this.entries.push({ tenant, route: 'completions', outcome: 'aborted', usage });
+    }
+    this.#aborted.clear();
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: each test knows the shapes that it asserts
+  async get(path: string): Promise<any> {
+    const response = await fetch(this.url + path);
+    assert.equal(response.status, 200, path);
+    return path === '/metrics' ? response.text() : response.json();
+  }
+
+  #post(
+    path: Path,
+    body: object,
+    { key, signal }: { readonly key?: string | undefined; readonly signal?: AbortSignal },
+  ): Promise<Response> {
+    this.#sent++;
+    return fetch(`${this.url}/v1/${path}`, {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        ...(key !== undefined && { authorization: `Bearer ${key}` }),
+      },
+      body: JSON.stringify({ model: this.backend.service.model.id, ...body }),
+      ...(signal && { signal }),
+    });
+  }
+
+  #queuedOrBegun(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onSubmit = resolve;
+    });
+  }
+
+  /** Resolves at the request after which it is so. */
+  #until(isSo: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onRecord = () => {
+        if (isSo()) resolve();
+      };
+      this.#onRecord();
+    });
+  }
+
+  /** The service, which tells what aborted requests had used. */
+  #tapped(): CompletionService {
+    const { service } = this.backend;
+    const aborted = this.#aborted;
+    const submitted = () => this.#onSubmit();
+    async function* complete(request: CompletionRequest) {
+      const events = service.complete(request)[Symbol.asyncIterator]();
+      // Generators begin with the first event that is asked for.
+      let next = events.next();
+      submitted();
+      for (;;) {
+        const { value, done } = await next;
+        if (done) return;
+        if (value.type === 'end' && request.signal.aborted) aborted.set(request.id, value.usage);
+        yield value;
+        next = events.next();
+      }
+    }
+    return { model: service.model, ready: () => service.ready(), complete };
+  }
+}
+
+function summed(entries: readonly Entry[]): Counts {
+  const sum = noCounts();
+  for (const { outcome, usage } of entries) addCounts(sum, countsOf(outcome, usage, undefined));
+  return sum;
+}
+
+/** What the API should say of some entries, but for the price of what was reused. */
+function expected(entries: readonly Entry[]) {
+  const counts = summed(entries);
+  const cached = [counts.cachedDeviceTokens, counts.cachedHostTokens, counts.cachedDiskTokens];
+  const blended = [counts.blendedDeviceTokens, counts.blendedHostTokens, counts.blendedDiskTokens];
+  const sum = (tokens: readonly number[]) => tokens.reduce((a, b) => a + b, 0);
+  return {
+    requests: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, counts[outcome]])),
+    prompt_tokens: counts.promptTokens,
+    cached_tokens: sum(cached),
+    blended_tokens: sum(blended),
+    computed_tokens: counts.computedTokens,
+    completion_tokens: counts.completionTokens,
+    hit_rate: counts.promptTokens === 0 ? null : sum([...cached, ...blended]) / counts.promptTokens,
+    exact_hit_rate: counts.promptTokens === 0 ? null : sum(cached) / counts.promptTokens,
+    by_tier: Object.fromEntries(
+      TIERS.map((tier, i) => [tier, { cached_tokens: cached[i], blended_tokens: blended[i] }]),
+    ),
+  };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the JSON of an answer
+function said(json: any) {
+  const names = Object.keys(expected([]));
+  const { by_tier: byTier, ...rest } = Object.fromEntries(names.map((name) => [name, json[name]]));
+  const tiers = TIERS.map((tier) => {
+    const { cached_tokens, blended_tokens } = byTier[tier];
+    return [tier, { cached_tokens, blended_tokens }];
+  });
+  return { ...rest, by_tier: Object.fromEntries(tiers) };
+}
+
+/** The groups of a window are those of the books, and add up. */
+async function assertGroups(shop: Shop, window: string, entries: readonly Entry[], model: string) {
+  const keyOf = {
+    tenant: ({ tenant }: Entry) => tenant,
+    model: () => model,
+    route: ({ route }: Entry) => route,
+  };
+  for (const [groupBy, key] of Object.entries(keyOf)) {
+    const json = await shop.get(`/v1/cache/stats?window=${window}&group_by=${groupBy}`);
+    assert.deepEqual(said(json), expected(entries));
+    const names = new Set(entries.map(key));
+    assert.deepEqual(new Set(json.groups.map(({ group }: { group: string }) => group)), names);
+    for (const group of json.groups) {
+      const own = entries.filter((entry) => key(entry) === group.group);
+      assert.deepEqual(said(group), expected(own), `${groupBy} ${group.group}`);
+    }
+    assert.equal(Number(sumOf(json.groups, 'saved_prefill_seconds').toFixed(6)), json.saved_prefill_seconds);
+    assert.equal(sumOf(json.groups, 'unpriced_tokens'), json.unpriced_tokens);
+  }
+}
+
+function sumOf(all: readonly Record<string, number>[], name: string): number {
+  return all.reduce((sum, each) => sum + (each[name] ?? 0), 0);
+}
+
+async function assertMetrics(shop: Shop, entries: readonly Entry[], savedSeconds: number) {
+  const lines = (await shop.get('/metrics')).split('\n');
+  const { by_tier: tiers, ...all } = expected(entries);
+  const completed = entries.filter(({ usage }) => usage !== undefined && usage.completionTokens > 0);
+  for (const line of [
+    ...['completions', 'chat.completions'].flatMap((endpoint) =>
+      OUTCOMES.map((outcome) => {
+        const own = entries.filter((entry) => entry.route === endpoint && entry.outcome === outcome);
+        return `radixkv_requests_total{endpoint="${endpoint}",outcome="${outcome}"} ${own.length}`;
+      }),
+    ),
+    ...TIERS.map((tier) => `radixkv_prompt_tokens_total{source="${tier}"} ${tiers[tier]!.cached_tokens}`),
+    ...TIERS.map((tier) => `radixkv_blended_tokens_total{tier="${tier}"} ${tiers[tier]!.blended_tokens}`),
+    `radixkv_prompt_tokens_total{source="blended"} ${all.blended_tokens}`,
+    `radixkv_prompt_tokens_total{source="computed"} ${all.computed_tokens}`,
+    `radixkv_completion_tokens_total ${all.completion_tokens}`,
+    `radixkv_saved_prefill_seconds_total ${savedSeconds}`,
+    `radixkv_ttft_seconds_count ${completed.length}`,
+    'radixkv_history_faults_total{fault="writes_failed"} 0',
+    'radixkv_history_lost_requests_total 0',
+  ])
+    assert(lines.includes(line), line);
+}
+
+const DOCUMENTS = [
+  { title: 'The lamp', text: 'The lamp of the tower burns oil, and is lit at dusk by the keeper himself.' },
+  { title: 'The boat', text: 'A boat brings flour and letters on the first day of each month, if it can.' },
+];
+const RULES = 'Answer in one word, and never twice the same one. '.repeat(6);
+
+function chat(...words: readonly string[]) {
+  const roles = ['system', 'user', 'assistant'];
+  return {
+    messages: words.map((content, i) => ({ role: roles[i === 0 ? 0 : 1 + ((i - 1) % 2)], content })),
+  };
+}
+
+/** Prompts that share beginnings, in memory and on disk, of several tenants; some blended, some in streams. */
+async function serveAll(shop: Shop): Promise<void> {
+  const { cache, scheduler } = shop.backend;
+  for (const key of [undefined, 'alice', 'bob'] as const) {
+    const options = key === undefined ? {} : { key };
+    await shop.ask('chat/completions', chat(RULES, 'one?'), options);
+    await shop.stream('chat/completions', chat(RULES, 'two?'), options);
+  }
+  await shop.ask('completions', { prompt: RULES, n: 2 }, { key: 'alice' });
+  await shop.ask('completions', { prompt: RULES, cache: { mode: 'off' } }, { key: 'alice' });
+  const blend = { documents: DOCUMENTS, cache: { mode: 'blend', recompute_ratio: 0.2 } };
+  await shop.ask('chat/completions', { ...chat('', 'Who?'), ...blend }, { key: 'bob' });
+  await shop.stream('chat/completions', { ...chat('', 'Where?'), ...blend }, { key: 'bob' });
+  await scheduler.idle();
+  cache.dropWarm();
+  await shop.ask('chat/completions', chat(RULES, 'one?', 'yes', 'and?'), { key: 'bob' });
+  // The disk alone has the first prompt by now.
+  await scheduler.idle();
+  cache.dropWarm();
+  await shop.ask('chat/completions', chat(RULES, 'one?', 'yes', 'and?'));
+}
+
+/** Those that give way, are aborted while they run or wait, are refused since all places are taken, or come too late. */
+async function crowd(shop: Shop): Promise<void> {
+  const { scheduler } = shop.backend;
+  const long = { prompt: 'a long answer', max_tokens: 60, logit_bias: ENDLESS.logit_bias };
+  const running = [await shop.begin({ prompt: 'first' }, true), await shop.begin({ prompt: 'second' }, true)];
+  await shop.ask('completions', { prompt: 'urgent', priority: -1 }, { key: 'alice' });
+  assert(scheduler.preemptions > 0);
+  assert.equal(await shop.ask('completions', { ...long, deadline_ms: 1 }, { key: 'bob' }), 504);
+  const waiting: (() => Promise<void>)[] = [];
+  for (let i = 0; i < MAX_QUEUE; i++) waiting.push(await shop.begin({ prompt: `${RULES} ${i}` }, false));
+  assert.equal(await shop.ask('completions', { prompt: 'one too many' }, { key: 'bob' }), 429);
+  for (const abort of [...waiting.slice(1), ...running, waiting[0]!]) await abort();
+  await Promise.all([
+    shop.ask('completions', { ...long, priority: 1 }, { key: 'alice' }),
+    shop.stream('completions', { ...long, priority: 1 }),
+    shop.ask('completions', { prompt: RULES, priority: -1 }, { key: 'bob' }),
+  ]);
+}
+
+async function refuse(shop: Shop): Promise<void> {
+  for (const body of [
+    { prompt: 'x', temperature: 9 },
+    { prompt: 'x', what: 1 },
+    { prompt: 'x', model: 'another' },
+    { prompt: 'x'.repeat(3000) },
+  ])
+    assert((await shop.ask('completions', body, { key: 'carol' })) < 500);
+  assert.equal(await shop.ask('chat/completions', { messages: [] }), 400);
+}
+
+/** As the request log has it. */
+function assertLogged({ logged, entries }: Shop): void {
+  const outcomes = logged
+    .filter(({ res }) => res !== undefined)
+    .map(({ res: { status }, msg }): Outcome => {
+      if (msg === 'request aborted') return 'aborted';
+      return status < 400 ? 'completed' : status < 500 ? 'refused' : 'failed';
+    });
+  for (const outcome of OUTCOMES) {
+    const own = entries.filter((entry) => entry.outcome === outcome).length;
+    assert.equal(outcomes.filter((each) => each === outcome).length, own, outcome);
+    assert(own > 0, outcome);
+  }
+}
+
+async function backendOf(t: TestContext, directory: string): Promise<TestBackend> {
+  return testBackend(t, {
+    maxActive: MAX_ACTIVE,
+    maxQueue: MAX_QUEUE,
+    deviceBytes: 4096 * TINY_TOKEN_BYTES,
+    hostBytes: 60 * TINY_CHUNK_BYTES,
+    disk: { directory: join(directory, 'disk'), capacityBytes: 2 ** 26, freeBytesMin: 0, codec: 'auto' },
+    historyFile: join(directory, 'statistics.sqlite'),
+  });
+}
+
+test('what every client was told adds up to the statistics, and to those after a restart', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'radixkv-recount-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const backend = await backendOf(t, directory);
+  const { id: model } = backend.service.model;
+  const shop = await Shop.open(backend);
+  for (const part of [serveAll, crowd, refuse]) await part(shop);
+  await shop.settled();
+  const { entries } = shop;
+  assertLogged(shop);
+  const counts = summed(entries);
+  for (const source of ['cachedDevice', 'cachedHost', 'cachedDisk', 'blendedHost', 'computed'] as const)
+    assert(counts[`${source}Tokens`] > 0, source);
+
+  const json = await shop.get('/v1/cache/stats');
+  assert.deepEqual(said(json), expected(entries));
+  assert(json.saved_prefill_seconds > 0);
+  await assertMetrics(shop, entries, json.saved_prefill_seconds);
+  await assertGroups(shop, 'all', entries, model);
+  await assertGroups(shop, '24h', entries, model);
+  await shop.close();
+  await backend.close();
+
+  const again = await backendOf(t, directory);
+  const later = await Shop.open(again);
+  assert.deepEqual(said(await later.get('/v1/cache/stats')), expected([]));
+  const all = await later.get('/v1/cache/stats?window=all');
+  assert.equal(all.saved_prefill_seconds, json.saved_prefill_seconds);
+  assert(Date.parse(all.since) < Date.parse((await later.get('/v1/cache/stats')).since));
+  await assertGroups(later, 'all', entries, model);
+  await later.ask('completions', { prompt: RULES }, { key: 'alice' });
+  const both = [...entries, ...later.entries];
+  await assertGroups(later, 'all', both, model);
+  for (const step of ['10s', '60', '5m', '1h']) {
+    const { points } = await later.get(`/v1/cache/stats/history?step=${step}`);
+    const names = [
+      'prompt_tokens',
+      'cached_tokens',
+      'blended_tokens',
+      'computed_tokens',
+      'completion_tokens',
+    ];
+    for (const name of names)
+      assert.equal(sumOf(points, name), expected(both)[name as 'prompt_tokens'], `${name} by ${step}`);
+    for (const outcome of OUTCOMES) {
+      const requests = points.map((point: { requests: Record<Outcome, number> }) => point.requests);
+      assert.equal(sumOf(requests, outcome), summed(both)[outcome], `${outcome} by ${step}`);
+    }
+  }
+  await later.close();
+  await again.close();
+});
