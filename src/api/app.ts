@@ -16,7 +16,7 @@ import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
-import { respondWithError } from './error-response.js';
+import { openAiError, respondWithError } from './error-response.js';
 import { cacheStats, live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { requestId } from './request-id.js';
@@ -85,7 +85,7 @@ export function createApp({
 
   for (const dialect of [createChatDialect(limits), createTextDialect(limits)]) {
     app
-      .route(dialect.endpoint === 'completions' ? '/v1/completions' : '/v1/chat/completions')
+      .route(dialect.path)
       .post(completionRoute({ dialect, service, statistics, readBody }))
       .all(refuseMethod('POST'));
   }
@@ -109,6 +109,6 @@ export function createApp({
   app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
 
   app.use(refusePath);
-  app.use(respondWithError);
+  app.use(respondWithError(openAiError));
   return app;
 }

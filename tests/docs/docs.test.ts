@@ -113,7 +113,15 @@ test('docs/api.md names every mode, selector, limit and detail of documents and 
     [],
   );
   const { documentsMax, documentCharactersMax, titleCharactersMax, ttlSecondsMax } = DEFAULT_LIMITS;
-  for (const limit of [documentsMax, documentCharactersMax, titleCharactersMax, ttlSecondsMax]) {
+  const { cacheSaltCharactersMax, promptCacheKeyCharactersMax } = DEFAULT_LIMITS;
+  for (const limit of [
+    documentsMax,
+    documentCharactersMax,
+    titleCharactersMax,
+    ttlSecondsMax,
+    cacheSaltCharactersMax,
+    promptCacheKeyCharactersMax,
+  ]) {
     assert.ok(text.includes(`to ${limit.toLocaleString('en')} `), String(limit));
   }
   const { documentsPerNamespaceMax, bytesMax } = DEFAULT_LIBRARY_LIMITS;
