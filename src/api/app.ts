@@ -1,7 +1,7 @@
 /**
  * The HTTP API as a value: routes, hardening, errors. It listens nowhere; server.ts does.
  *
- * Every response carries `x-request-id`, and every error is JSON in OpenAI's shape.
+ * Every response carries `x-request-id`, and every error is JSON: in Anthropic's shape below /v1/messages, else in OpenAI's.
  */
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
@@ -19,6 +19,8 @@ import { documentById, documentList } from './document-routes.js';
 import { openAiError, respondWithError } from './error-response.js';
 import { cacheStats, live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
+import { createMessagesDialect } from './messages-dialect.js';
+import { MESSAGES_PATH, messagesError, messagesRequestId } from './messages-error.js';
 import { requestId } from './request-id.js';
 import { requestLog } from './request-log.js';
 import { createTextDialect } from './text-dialect.js';
@@ -82,8 +84,13 @@ export function createApp({
   app.use(requestId);
   if (logger !== undefined) app.use(requestLog(logger));
   app.use(hardening());
+  app.use(MESSAGES_PATH, messagesRequestId);
 
-  for (const dialect of [createChatDialect(limits), createTextDialect(limits)]) {
+  for (const dialect of [
+    createChatDialect(limits),
+    createTextDialect(limits),
+    createMessagesDialect(limits),
+  ]) {
     app
       .route(dialect.path)
       .post(completionRoute({ dialect, service, statistics, readBody }))
@@ -109,6 +116,7 @@ export function createApp({
   app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
 
   app.use(refusePath);
+  app.use(MESSAGES_PATH, respondWithError(messagesError));
   app.use(respondWithError(openAiError));
   return app;
 }

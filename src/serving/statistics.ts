@@ -8,13 +8,13 @@
 import { EventEmitter } from 'node:events';
 import { NO_TOKENS, type Tier, type TierTokens, type Timings, tokensOf, type Usage } from './completion.js';
 
-export type Endpoint = 'chat.completions' | 'completions';
+export type Endpoint = 'chat.completions' | 'completions' | 'messages';
 
 /** `refused`: a 4xx answer, 429 included. `failed`: a 5xx answer, or an error after the stream began. */
 export type Outcome = 'completed' | 'aborted' | 'failed' | 'refused';
 
 export const OUTCOMES: readonly Outcome[] = ['completed', 'aborted', 'failed', 'refused'];
-export const ENDPOINTS: readonly Endpoint[] = ['chat.completions', 'completions'];
+export const ENDPOINTS: readonly Endpoint[] = ['chat.completions', 'completions', 'messages'];
 
 /** One request at its end. `report` is what the service said in its `end` event, if it came to that. */
 export interface RequestRecord {
