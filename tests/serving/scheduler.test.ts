@@ -62,6 +62,18 @@ suite('the queue', () => {
     await assertNothingLeft(backend);
   });
 
+  test('gives a tenant no larger share for having many namespaces', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1 });
+    const ended: string[] = [];
+    const go = async (tenant: string, namespace: string) => {
+      await ask(backend, { prompt: LONG, maxTokens: 1, tenant, namespace });
+      ended.push(namespace);
+    };
+    await Promise.all([go('a', 'a'), go('a', 'a, salted'), go('a', 'a, salted again'), go('b', 'b')]);
+    assert.deepEqual(ended, ['a', 'b', 'a, salted', 'a, salted again']);
+    await assertNothingLeft(backend);
+  });
+
   test('is bounded also while memory or the engine is what requests wait for', async (t) => {
     const backend = await testBackend(t, { maxActive: 4, maxQueue: 2, deviceBytes: 512 * TINY_TOKEN_BYTES });
     const all = await Promise.allSettled(
