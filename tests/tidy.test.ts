@@ -10,7 +10,7 @@ import { test } from 'node:test';
 type Sources = ReadonlyMap<string, string>;
 type Rule = (sources: Sources) => string[];
 
-const FOLDERS = ['radix', 'storage', 'blend', 'src', 'tests', 'bench'];
+const FOLDERS = ['radix', 'storage', 'blend', 'dashboard', 'src', 'tests', 'bench'];
 
 /** What a library may import beside its own files. The others may import any package and every library. */
 const LIBRARY_IMPORTS: Readonly<Record<string, readonly string[]>> = {
@@ -29,15 +29,22 @@ const LIBRARY_IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'xxhash-wasm',
   ],
   blend: ['node:assert/strict', '#storage'],
+  dashboard: [],
 };
 
 /** Folders whose files may be imported by path from another folder. */
 const OPEN_FOLDERS: Readonly<Record<string, readonly string[]>> = {
-  tests: ['radix', 'storage', 'blend', 'src', 'bench'],
+  tests: ['radix', 'storage', 'blend', 'dashboard', 'src', 'bench'],
   bench: ['src'],
 };
 
-const ENTRY_POINTS = [/^src\/cli\/main\.ts$/, /\.worker\.ts$/, /^tests\/.*\.test\.ts$/, /^bench\/main\.ts$/];
+const ENTRY_POINTS = [
+  /^src\/cli\/main\.ts$/,
+  /^dashboard\/browser\/main\.ts$/,
+  /\.worker\.ts$/,
+  /^tests\/.*\.test\.ts$/,
+  /^bench\/main\.ts$/,
+];
 
 const folderOf = (path: string): string => path.split('/')[0]!;
 

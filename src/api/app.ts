@@ -15,6 +15,7 @@ import { createBodyReader } from './body.js';
 import { type CacheControls, cacheRoutes } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
+import { dashboard } from './dashboard-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
 import { openAiError, respondWithError } from './error-response.js';
@@ -45,7 +46,9 @@ export interface AppParts {
 function hardening(): RequestHandler {
   return helmet({
     strictTransportSecurity: false,
-    contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
+    contentSecurityPolicy: {
+      directives: { upgradeInsecureRequests: null, styleSrc: ["'self'"], fontSrc: ["'none'"] },
+    },
   });
 }
 
@@ -114,6 +117,9 @@ export function createApp(parts: AppParts): Express {
   }
   app.route('/health/live').get(live).all(refuseMethod('GET'));
   app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
+  const { page, file } = dashboard();
+  app.route('/dashboard').get(page).all(refuseMethod('GET'));
+  app.route('/dashboard/*path').get(file).all(refuseMethod('GET'));
   app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
 
   app.use(refusePath);

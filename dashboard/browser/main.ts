@@ -1,0 +1,90 @@
+/** The dashboard: asks the server every few seconds while the page is visible, and hands the answers to the panels. */
+import { type HistoryStats, type ProcessStats, parseMetrics, type WindowStats } from '../readings.js';
+import { Api } from './api.js';
+import { byId, setText } from './elements.js';
+import { EventLog } from './event-log.js';
+import { ExplainPanel } from './explain-panel.js';
+import { HitPanel, WINDOWS, type Window } from './hit-panel.js';
+import { showOutcomes, showQueue, showThroughput, showTiers } from './load-panel.js';
+import { poll } from './polling.js';
+import { TreePanel } from './tree-panel.js';
+
+const POLL_EVERY_MS = 3000;
+/** A large tree costs the server more than numbers do. */
+const TREE_EVERY_MS = 15_000;
+
+const api = new Api();
+const hits = new HitPanel();
+const tree = new TreePanel(api);
+const explain = new ExplainPanel(api);
+const log = new EventLog(api);
+const status = byId('status', HTMLElement);
+/** The tree when it was last drawn: how large, and when. */
+let drawn = { state: '', atMs: Number.NEGATIVE_INFINITY };
+
+function chosenWindow(): Window {
+  const chosen = document.querySelector<HTMLInputElement>('input[name=window]:checked')?.value;
+  return WINDOWS.find(({ name }) => name === chosen) ?? WINDOWS[0];
+}
+
+async function refresh(signal: AbortSignal): Promise<void> {
+  try {
+    await show(signal);
+    status.classList.remove('bad');
+    setText(status, 'Live');
+  } catch (error) {
+    if (signal.aborted) return;
+    status.classList.add('bad');
+    setText(status, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** First what always answers, then what needs the statistics over time. */
+async function show(signal: AbortSignal): Promise<void> {
+  const [stats, metrics, models] = await Promise.all([
+    api.json<ProcessStats>('v1/cache/stats', { signal }),
+    api.text('metrics', { signal }),
+    api.json<{ data: readonly { id: string }[] }>('v1/models', { signal }),
+  ]);
+  const model = models.data[0]?.id ?? '';
+  explain.model = model;
+  setText(byId('model', HTMLElement), model);
+  showTiers(stats);
+  showQueue(parseMetrics(metrics));
+  await followTree(stats);
+  await showWindow(stats, signal);
+}
+
+async function showWindow(stats: ProcessStats, signal: AbortSignal): Promise<void> {
+  const window = chosenWindow();
+  const { name, seconds, step } = window;
+  const from = Math.floor(api.now() / 1000) - seconds;
+  const [inWindow, minute, history] = await Promise.all([
+    api.json<WindowStats>(`v1/cache/stats?window=${name}`, { signal }),
+    api.json<WindowStats>('v1/cache/stats?window=1m', { signal }),
+    api.json<HistoryStats>(`v1/cache/stats/history?from=${from}&step=${step}`, { signal }),
+  ]);
+  hits.show(inWindow, stats.saved_prefill_seconds, history, window);
+  showOutcomes(inWindow, stats);
+  showThroughput(minute, api.now());
+}
+
+/** Draws the tree again when it has changed, but not under the hands of somebody. */
+async function followTree({ radix }: ProcessStats): Promise<void> {
+  const state = `${radix.nodes} ${radix.chunks}`;
+  if (state === drawn.state || tree.isInUse || Date.now() - drawn.atMs < TREE_EVERY_MS) return;
+  drawn = { state, atMs: Date.now() };
+  await tree.load();
+}
+
+const polling = poll(POLL_EVERY_MS, refresh);
+byId('window', HTMLFieldSetElement).addEventListener('change', () => polling.soon());
+const key = byId('key', HTMLInputElement);
+key.value = api.key;
+byId('key-form', HTMLFormElement).addEventListener('submit', (event) => {
+  event.preventDefault();
+  api.key = key.value.trim();
+  drawn = { state: '', atMs: Number.NEGATIVE_INFINITY };
+  log.restart();
+  polling.soon();
+});
