@@ -2,12 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { z } from 'zod';
+import { systemClock } from '../model/clock.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
 import { addOptions, readOptions } from './flags.js';
 import { runImport, runList, runRemove } from './models.js';
 import { runServe } from './serve.js';
 import type { Terminal } from './terminal.js';
+import { DEFAULT_URL, runTop } from './top.js';
 
 /** Throws `CommanderError` instead of ending the process. */
 export function createProgram(terminal: Terminal): Command {
@@ -39,6 +41,18 @@ export function createProgram(terminal: Terminal): Command {
     .action(async (flags: { json?: boolean }, command: Command) => {
       const healthy = await runDoctor(readOptions(command), flags.json === true, terminal);
       if (!healthy) process.exitCode = 1;
+    });
+
+  program
+    .command('top')
+    .description('show what a running server does: hit rate by tier, budgets, requests, tokens per second')
+    .option('--url <url>', 'address of the server', DEFAULT_URL)
+    .option('--once', 'print the numbers once, for scripts')
+    .addHelpText('after', '\nAn API key in RADIXKV_API_KEY is sent along.')
+    .action(async (flags: { url: string; once?: boolean }) => {
+      const address = { url: flags.url, key: process.env.RADIXKV_API_KEY };
+      const answered = await runTop(address, { once: flags.once === true, clock: systemClock }, terminal);
+      if (!answered) process.exitCode = 1;
     });
 
   return program.addHelpText(

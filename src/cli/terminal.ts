@@ -2,7 +2,7 @@
  * What the command line shows: results on stdout, notes and progress on stderr.
  *
  * On a terminal progress is a bar; elsewhere (a log, a pipe) it is a plain line every few seconds, without control
- * characters.
+ * characters. So are numbers that are shown again and again: on a terminal each frame takes the place of the one before.
  */
 import cliProgress from 'cli-progress';
 import { formatBytes } from '../config/bytes.js';
@@ -12,6 +12,8 @@ import type { OnProgress, Progress } from '../model/progress.js';
 export interface Terminal {
   /** A line of the result, to stdout. */
   print(line: string): void;
+  /** Lines of the result that take the place of the last frame on a terminal; elsewhere a block with an empty line behind. */
+  frame(lines: readonly string[]): void;
   /** A line about what is going on, to stderr. */
   note(line: string): void;
   readonly progress: OnProgress;
@@ -19,14 +21,17 @@ export interface Terminal {
   endProgress(): void;
 }
 
-/** The parts of `process.stderr` that the terminal uses. */
-export interface ErrorStream extends NodeJS.WritableStream {
+/** The parts of `process.stdout` and `process.stderr` that the terminal uses. */
+export interface OutputStream extends NodeJS.WritableStream {
   readonly isTTY?: boolean;
 }
 
 const LINE_EVERY_MS = 5000;
 
-export function createTerminal(stdout: NodeJS.WritableStream, stderr: ErrorStream, clock: Clock): Terminal {
+/** To the top left, and nothing from there on. */
+const CLEAR = '\u001b[H\u001b[J';
+
+export function createTerminal(stdout: OutputStream, stderr: OutputStream, clock: Clock): Terminal {
   const view = stderr.isTTY === true ? barView(stderr) : lineView(stderr, clock);
   let phase: string | undefined;
   const endProgress = () => {
@@ -37,6 +42,11 @@ export function createTerminal(stdout: NodeJS.WritableStream, stderr: ErrorStrea
     print(line) {
       endProgress();
       stdout.write(`${line}\n`);
+    },
+    frame(lines) {
+      endProgress();
+      const text = `${lines.join('\n')}\n`;
+      stdout.write(stdout.isTTY === true ? `${CLEAR}${text}` : `${text}\n`);
     },
     note(line) {
       endProgress();

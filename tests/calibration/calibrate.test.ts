@@ -44,6 +44,7 @@ async function setUp(t: TestContext): Promise<Setup> {
     print: (line) => void printed.push(line),
     note: (line) => void notes.push(line),
     progress: () => undefined,
+    frame: () => undefined,
     endProgress: () => undefined,
   };
   const options = parseServeOptions({ dataDir, model: 'tiny', weights: 'float32', threads: '1' });

@@ -41,6 +41,7 @@ async function setUp(t: TestContext, manifest = '{}'): Promise<Setup> {
     print: (line) => void notes.push(line),
     note: (line) => void notes.push(line),
     progress: () => undefined,
+    frame: () => undefined,
     endProgress: () => undefined,
   };
   const options = (texts: object): ServeOptions => parseServeOptions({ dataDir, model: 'tiny', ...texts });

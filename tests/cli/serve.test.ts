@@ -41,6 +41,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       },
       note: () => undefined,
       progress: () => undefined,
+      frame: () => undefined,
       endProgress: () => undefined,
     };
     await runServe(options, terminal, async (_options, modelDirectory) => {

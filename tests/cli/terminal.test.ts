@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
-import { createTerminal, type ErrorStream } from '../../src/cli/terminal.js';
+import { createTerminal, type OutputStream } from '../../src/cli/terminal.js';
 
 const MIB = 1024 ** 2;
 
 /** Collects what is written; `isTTY` makes it a terminal. */
-function sink(isTTY: boolean): { readonly stream: ErrorStream; readonly text: () => string } {
+function sink(isTTY: boolean): { readonly stream: OutputStream; readonly text: () => string } {
   const parts: string[] = [];
   const stream = new Writable({
     decodeStrings: false,
@@ -77,4 +77,18 @@ test('on a terminal progress is a bar that ends full and on a line of its own', 
   terminal.note('next');
   assert.ok(!err.text().includes('[?7l'), 'line wrapping is never turned off, so Ctrl-C leaves it on');
   assert.match(err.text(), /download a \[■+\] 100% 2 MiB of 2 MiB[^\n]*\nnext\n$/);
+});
+
+test('a frame takes the place of the one before on a terminal, and is a block of lines elsewhere', () => {
+  for (const [isTTY, expected] of [
+    [true, '\u001b[H\u001b[Ja\nb\n\u001b[H\u001b[Jc\n'],
+    [false, 'a\nb\n\nc\n\n'],
+  ] as const) {
+    const out = sink(isTTY);
+    const clock = { now: () => 0, sleep: async () => undefined };
+    const terminal = createTerminal(out.stream, sink(false).stream, clock);
+    terminal.frame(['a', 'b']);
+    terminal.frame(['c']);
+    assert.equal(out.text(), expected);
+  }
 });

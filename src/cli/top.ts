@@ -1,0 +1,162 @@
+/**
+ * `radixkv top`: what a running server does, read over its API every two seconds. On a terminal the numbers stand still
+ * and change; elsewhere each reading is a block of plain lines.
+ */
+import { z } from 'zod';
+import {
+  bytes,
+  count,
+  freshRates,
+  hitShares,
+  type ProcessStats,
+  percent,
+  rate,
+  seconds,
+  TIERS,
+  type WindowStats,
+} from '#dashboard';
+import { errnoOf, messageOf } from '../errno.js';
+import { RadixkvError } from '../errors.js';
+import type { Clock } from '../model/clock.js';
+import type { Terminal } from './terminal.js';
+
+export const DEFAULT_URL = 'http://127.0.0.1:8080';
+
+const REFRESH_MS = 2000;
+const ANSWER_TIMEOUT_MS = 5000;
+
+export interface TopAddress {
+  /** Where the server answers, also below a path. */
+  readonly url: string;
+  /** Sent as a bearer; absent or empty: none is. */
+  readonly key: string | undefined;
+}
+
+const tierTokens = z.object({ cached_tokens: z.number(), blended_tokens: z.number() });
+const tierState = tierTokens.extend({
+  bytes: z.number().nullable(),
+  capacity_bytes: z.number().nullable(),
+});
+const counts = {
+  since: z.string(),
+  requests: z.object({
+    completed: z.number(),
+    aborted: z.number(),
+    failed: z.number(),
+    refused: z.number(),
+  }),
+  prompt_tokens: z.number(),
+  computed_tokens: z.number(),
+  completion_tokens: z.number(),
+  hit_rate: z.number().nullable(),
+  saved_prefill_seconds: z.number().nullable(),
+};
+const windowStats: z.ZodType<WindowStats> = z.object({
+  ...counts,
+  by_tier: z.object({ device: tierTokens, host: tierTokens, disk: tierTokens }),
+});
+const processStats: z.ZodType<ProcessStats> = z.object({
+  ...counts,
+  by_tier: z.object({ device: tierState, host: tierState, disk: tierState }),
+  radix: z.object({ nodes: z.number().nullable(), chunks: z.number().nullable() }),
+});
+const problem = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
+
+interface Reading {
+  readonly stats: ProcessStats;
+  /** Undefined: the server keeps no statistics over time, or can't read them. */
+  readonly minute: WindowStats | undefined;
+  /** By the server's clock. */
+  readonly nowMs: number;
+}
+
+/**
+ * Shows a reading every two seconds, or one with `once`. A server that does not answer is noted, and asked again.
+ * @returns with `once`, whether it answered
+ * @throws RadixkvError `invalid_value` for what is no address
+ */
+export async function runTop(
+  { url, key }: TopAddress,
+  { once, clock }: { readonly once: boolean; readonly clock: Clock },
+  terminal: Terminal,
+): Promise<boolean> {
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
+    throw new RadixkvError('invalid_value', `--url must be an address like ${DEFAULT_URL}, got "${url}"`);
+  for (;;) {
+    const answered = await show({ url, key }, terminal);
+    if (once) return answered;
+    await clock.sleep(REFRESH_MS);
+  }
+}
+
+async function show(address: TopAddress, terminal: Terminal): Promise<boolean> {
+  try {
+    terminal.frame(topLines(address.url, await read(address)));
+    return true;
+  } catch (error) {
+    terminal.note(`radixkv: ${address.url} can't be read: ${reasonOf(error)}`);
+    return false;
+  }
+}
+
+/** `fetch` only says that it failed; why is below. */
+function reasonOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause === undefined ? messageOf(error) : (errnoOf(cause) ?? messageOf(cause));
+}
+
+async function read(address: TopAddress): Promise<Reading> {
+  const stats = await ask(address, 'v1/cache/stats', processStats);
+  const minute = await ask(address, 'v1/cache/stats?window=1m', windowStats).catch(() => undefined);
+  return { stats: stats.body, minute: minute?.body, nowMs: minute?.nowMs ?? stats.nowMs };
+}
+
+async function ask<Body>({ url, key }: TopAddress, path: string, schema: z.ZodType<Body>) {
+  const base = url.endsWith('/') ? url : `${url}/`;
+  const response = await fetch(new URL(path, base), {
+    signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+    ...(key && { headers: { authorization: `Bearer ${key}` } }),
+  });
+  const body: unknown = await response.json().catch(() => undefined);
+  if (!response.ok)
+    throw new Error(problem.safeParse(body).data?.error.message ?? `status ${response.status}`);
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) throw new Error('it does not answer like radixkv');
+  const told = Date.parse(response.headers.get('date') ?? '');
+  return { body: parsed.data, nowMs: Number.isNaN(told) ? Date.now() : told };
+}
+
+function line(...cells: readonly string[]): string {
+  return cells.map((cell, i) => (i === 0 ? cell.padEnd(10) : cell.padStart(12))).join('');
+}
+
+/** The numbers as lines, without control characters. */
+function topLines(url: string, { stats, minute, nowMs }: Reading): string[] {
+  const all = hitShares(stats);
+  const fresh = minute && hitShares(minute);
+  const rates = minute && freshRates(minute, nowMs);
+  const requests = Object.entries(stats.requests).map(([outcome, number]) => `${count(number)} ${outcome}`);
+  return [
+    `radixkv at ${url}, since ${stats.since}`,
+    '',
+    line('tier', 'hits, 1 min', 'hits, all', 'used', 'budget', 'share'),
+    ...TIERS.map((tier) => {
+      const { bytes: used, capacity_bytes: budget } = stats.by_tier[tier];
+      const share = used !== null && budget ? used / budget : null;
+      return line(
+        tier,
+        percent(fresh?.[tier]),
+        percent(all[tier]),
+        bytes(used),
+        bytes(budget),
+        percent(share),
+      );
+    }),
+    line('all', percent(minute?.hit_rate), percent(stats.hit_rate)),
+    '',
+    `tokens/s  ${rate(rates?.promptTokensPerS)} prompt, ${rate(rates?.completionTokensPerS)} answer`,
+    `requests  ${rate(rates?.requestsPerS)} /s; ${requests.join(', ')}`,
+    `saved     ${seconds(stats.saved_prefill_seconds)} of prefill`,
+    `tree      ${count(stats.radix.nodes)} nodes, ${count(stats.radix.chunks)} chunks`,
+  ];
+}
