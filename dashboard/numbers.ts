@@ -26,12 +26,16 @@ export function rate(value: Known): string {
   );
 }
 
-/** `1.5 GiB`, `640 B`. */
+/** In binary units with at most one decimal: `1.5 GiB`, `640 B`. */
 export function bytes(value: Known): string {
-  return known(value, (size) => {
-    const power = size < 1 ? 0 : Math.floor(Math.log2(size) / 10);
-    const index = Math.min(power, BINARY_UNITS.length - 1);
-    return `${Number((size / 1024 ** index).toFixed(1))} ${BINARY_UNITS[index]}`;
+  return known(value, (whole) => {
+    let size = whole;
+    let index = 0;
+    while (Math.round(size * 10) / 10 >= 1024 && index < BINARY_UNITS.length - 1) {
+      size /= 1024;
+      index += 1;
+    }
+    return `${Math.round(size * 10) / 10} ${BINARY_UNITS[index]}`;
   });
 }
 

@@ -2,11 +2,10 @@
  * What happens to chunks, as it happens, newest first. Paused or hidden, the stream is closed; it goes on after the last
  * event that was shown, as far as the server keeps them.
  */
+import { LINES_MAX } from '../pace.js';
 import { type Api, ApiError, type StreamEvent } from './api.js';
 import { byId, html, setText } from './elements.js';
 
-/** Events that stay on the page. */
-const LINES_MAX = 200;
 const RETRY_MS = 5000;
 
 /** Of `GET /v1/cache/events`. */

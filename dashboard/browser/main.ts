@@ -1,4 +1,5 @@
 /** The dashboard: asks the server every few seconds while the page is visible, and hands the answers to the panels. */
+import { POLL_EVERY_MS, TREE_EVERY_MS } from '../pace.js';
 import { type HistoryStats, type ProcessStats, parseMetrics, type WindowStats } from '../readings.js';
 import { Api } from './api.js';
 import { byId, setText } from './elements.js';
@@ -8,10 +9,6 @@ import { HitPanel, WINDOWS, type Window } from './hit-panel.js';
 import { showOutcomes, showQueue, showThroughput, showTiers } from './load-panel.js';
 import { poll } from './polling.js';
 import { TreePanel } from './tree-panel.js';
-
-const POLL_EVERY_MS = 3000;
-/** A large tree costs the server more than numbers do. */
-const TREE_EVERY_MS = 15_000;
 
 const api = new Api();
 const hits = new HitPanel();

@@ -4,10 +4,10 @@
  */
 import { type Box, isWithin, layOut, type Nodes, type TreeNode } from '../icicle.js';
 import { bytes, count } from '../numbers.js';
+import { NODES_MAX } from '../pace.js';
 import type { Api } from './api.js';
 import { byId, setText, svg } from './elements.js';
 
-const NODES_MAX = 100;
 const ROW = 26;
 const CHARACTER = 6.6;
 

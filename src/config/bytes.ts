@@ -6,6 +6,8 @@
  */
 import { RadixkvError } from '../errors.js';
 
+export { bytes as formatBytes } from '#dashboard';
+
 const UNITS: ReadonlyMap<string, number> = new Map([
   ['', 1],
   ['b', 1],
@@ -28,16 +30,4 @@ export function parseBytes(text: string): number {
     throw new RadixkvError('invalid_value', `must be a size such as 512MiB, 2GiB or 1.5GB, got "${text}"`);
   }
   return bytes;
-}
-
-/** A size for people, in binary units with at most one decimal: `1.5 GiB`, `640 B`. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes;
-  let index = 0;
-  while (Math.round(value * 10) / 10 >= 1024 && index < units.length - 1) {
-    value /= 1024;
-    index += 1;
-  }
-  return `${Math.round(value * 10) / 10} ${units[index]}`;
 }

@@ -65,7 +65,7 @@ async function occupyPort(t: TestContext): Promise<number> {
 test('help names every command, and the help of serve every option with its variable and default', async () => {
   const main = await radixkv(['--help']);
   assert.equal(main.code, 0);
-  for (const command of ['serve', 'model', 'doctor'])
+  for (const command of ['serve', 'model', 'top', 'doctor'])
     assert.match(main.stdout, new RegExp(`^  ${command} `, 'm'));
   const serve = await radixkv(['serve', '--help']);
   assert.equal(serve.code, 0);
@@ -89,6 +89,7 @@ test('wrong usage ends with code 2 and one line that says what is wrong', async 
     [['model', 'import', 'hf:x'], {}, /hf:org\/name/],
     [['model', 'remove', '../x'], {}, /not a model name/],
     [['doctor', '--threads', '0'], {}, /--threads must be/],
+    [['top', '--url', 'localhost:8080'], {}, /--url must be an address like http/],
   ];
   for (const [args, environment, pattern] of cases) {
     const { code, stdout, stderr } = await radixkv(args, environment);
@@ -113,6 +114,14 @@ test('a failed command ends with code 1 and one line; the stack is shown on dema
   assert.equal(code, 1);
   assert.match(stderr, /^radixkv: no model "tiny" in [^\n]+ \(there are none\)[^\n]+\n$/);
   assert.match((await radixkv(args, { RADIXKV_DEBUG: '1' })).stderr, /\n {4}at /);
+});
+
+test('top ends with code 1 and one line where no server answers', async () => {
+  const { code, stdout, stderr } = await radixkv(['top', '--once', '--url', 'http://127.0.0.1:10']);
+  assert.deepEqual(
+    [code, stdout, stderr],
+    [1, '', "radixkv: http://127.0.0.1:10 can't be read: ECONNREFUSED\n"],
+  );
 });
 
 test('an empty models directory is listed with the command to fill it, and as an empty JSON list', async (t) => {

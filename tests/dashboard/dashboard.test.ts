@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
+import { LINES_MAX } from '../../dashboard/pace.js';
 import type { ProcessStats } from '../../dashboard/readings.js';
 import { createApp } from '../../src/api/app.js';
 import { type RunningServer, startServer } from '../../src/api/server.js';
@@ -239,6 +240,23 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
     assert.equal(await lines.count(), count);
     await page.getByRole('button', { name: 'Pause' }).click();
     await lines.nth(count).waitFor();
+  });
+
+  test('of a flood of events the last ones stay', async (t) => {
+    const { page } = await newPage(t, browser);
+    const event = (seq: number) => {
+      const data = { seq, ts: 0, type: 'BlockRemoved', block_hashes: [`key${seq}`], medium: 'CPU' };
+      return `id: ${seq}\ndata: ${JSON.stringify(data)}\n\n`;
+    };
+    const body = Array.from({ length: LINES_MAX + 50 }, (_, i) => event(i)).join('');
+    await page.route('**/v1/cache/events', (route) =>
+      route.fulfill({ headers: { 'content-type': 'text/event-stream' }, body }),
+    );
+    await openDashboard(page, server.url);
+    const lines = page.locator('#log li');
+    await lines.filter({ hasText: `key${LINES_MAX + 49}` }).waitFor();
+    assert.equal(await lines.count(), LINES_MAX);
+    assert.match((await lines.last().textContent()) ?? '', /key50$/);
   });
 
   for (const colorScheme of ['light', 'dark'] as const) {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { SELECTORS } from '#blend';
+import { PAGE } from '#dashboard';
+import { LINES_MAX, NODES_MAX, POLL_EVERY_MS, TREE_EVERY_MS } from '../../dashboard/pace.js';
 import { cacheControl } from '../../src/api/cache-schema.js';
 import { chatSchema, parseChat } from '../../src/api/chat-schema.js';
 import { documentJson } from '../../src/api/document-routes.js';
@@ -79,6 +81,38 @@ test("the README's table of options is the one of the command line", () => {
     lines.filter((line) => line.startsWith('| `--')),
     SERVE_OPTION_ROWS.map(optionLine),
   );
+});
+
+test("the README's table of commands is the one of the command line, with their own options", () => {
+  const program = createProgram(createTerminal(process.stdout, process.stderr, systemClock));
+  const commands = program.commands.flatMap((command) =>
+    command.commands.length === 0 ? [command] : command.commands,
+  );
+  const serving = new Set(SERVE_OPTION_ROWS.map(({ flags }) => flags));
+  const text = read('README.md');
+  const rows = [...text.matchAll(/^\| `radixkv (?:model )?(\w+)[^`]*` \| (.*) \|$/gm)];
+  assert.deepEqual(rows.map(([, name]) => name!).sort(), commands.map((command) => command.name()).sort());
+  for (const command of commands) {
+    const [, , line] = rows.find(([, name]) => name === command.name())!;
+    for (const { flags, long } of command.options)
+      assert(serving.has(flags) || line!.includes(`\`${long}\``), `${command.name()} ${long}`);
+  }
+});
+
+test('docs/operating.md has every panel of the dashboard, and its picture is small', () => {
+  const text = read('docs/operating.md');
+  const panels = [...PAGE.matchAll(/<h2[^>]*>([^<]*)<\/h2>/g)].map(([, title]) => title!);
+  const [, section] = text.split('## Dashboard\n');
+  const rows = [...section!.split('\n## ')[0]!.matchAll(/^\| ([^|]*) \| /gm)].map(([, panel]) => panel!);
+  assert.deepEqual(rows, ['panel', ...panels]);
+  for (const claim of [
+    `at most the ${NODES_MAX} largest`,
+    `the last ${LINES_MAX}`,
+    `asks every ${POLL_EVERY_MS / 1000} s while`,
+    `every ${TREE_EVERY_MS / 1000} s at most`,
+  ])
+    assert(section!.includes(claim), claim);
+  assert(statSync('docs/dashboard.webp').size < 150_000);
 });
 
 test('docs/operating.md and the registry list the same metrics', async () => {

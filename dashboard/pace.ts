@@ -1,0 +1,13 @@
+/** How often the page asks, and how much it shows. */
+
+/** From one answer to the next question, while the page is visible. */
+export const POLL_EVERY_MS = 3000;
+
+/** For the tree, at most: a large one costs the server more than numbers do. */
+export const TREE_EVERY_MS = 15_000;
+
+/** Nodes right below one node. */
+export const NODES_MAX = 100;
+
+/** Events of the log. */
+export const LINES_MAX = 200;
