@@ -78,10 +78,8 @@ export const PAGE: string = `<!doctype html>
   <p><button type="button" id="tree-refresh">Refresh</button> <button type="button" id="tree-whole">Whole tree</button> <span id="tree-note" role="status"></span></p>
   <ul class="legend" aria-hidden="true"><li><i class="fill-host"></i> in host memory</li><li><i class="fill-disk"></i> on disk only</li><li><i class="fill-none"></i> no whole chunk</li></ul>
   <svg id="tree" class="icicle" role="tree" aria-labelledby="tree-title" aria-describedby="tree-help"></svg>
-  <div aria-live="polite">
-    <p id="node-title"></p>
-    <pre id="node-text"></pre>
-  </div>
+  <p id="node-title"></p>
+  <pre id="node-text"></pre>
 </section>
 
 <section class="wide" aria-labelledby="explain-title">

@@ -1,7 +1,7 @@
 /** The dashboard: asks the server every few seconds while the page is visible, and hands the answers to the panels. */
-import { POLL_EVERY_MS, TREE_EVERY_MS } from '../pace.js';
+import { ANSWER_TIMEOUT_MS, POLL_EVERY_MS, TREE_EVERY_MS } from '../pace.js';
 import { type HistoryStats, type ProcessStats, parseMetrics, type WindowStats } from '../readings.js';
-import { Api } from './api.js';
+import { Api, ApiError } from './api.js';
 import { byId, setText } from './elements.js';
 import { EventLog } from './event-log.js';
 import { ExplainPanel } from './explain-panel.js';
@@ -16,6 +16,8 @@ const tree = new TreePanel(api);
 const explain = new ExplainPanel(api);
 const log = new EventLog(api);
 const status = byId('status', HTMLElement);
+/** When the process started whose model is known: it serves the same one as long as it runs. */
+let knownSince = '';
 /** The tree when it was last drawn: how large, and when. */
 let drawn = { state: '', atMs: Number.NEGATIVE_INFINITY };
 
@@ -26,52 +28,57 @@ function chosenWindow(): Window {
 
 async function refresh(signal: AbortSignal): Promise<void> {
   try {
-    await show(signal);
+    await show(AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]));
     status.classList.remove('bad');
     setText(status, 'Live');
   } catch (error) {
     if (signal.aborted) return;
     status.classList.add('bad');
-    setText(status, error instanceof Error ? error.message : String(error));
+    setText(status, error instanceof ApiError ? error.message : `No answer (${String(error)})`);
   }
 }
 
 /** First what always answers, then what needs the statistics over time. */
 async function show(signal: AbortSignal): Promise<void> {
-  const [stats, metrics, models] = await Promise.all([
+  const [stats, metrics] = await Promise.all([
     api.json<ProcessStats>('v1/cache/stats', { signal }),
     api.text('metrics', { signal }),
-    api.json<{ data: readonly { id: string }[] }>('v1/models', { signal }),
   ]);
-  const model = models.data[0]?.id ?? '';
-  explain.model = model;
-  setText(byId('model', HTMLElement), model);
+  if (stats.since !== knownSince) await learnModel(signal);
+  knownSince = stats.since;
   showTiers(stats);
   showQueue(parseMetrics(metrics));
-  await followTree(stats);
+  followTree(stats);
   await showWindow(stats, signal);
 }
 
+async function learnModel(signal: AbortSignal): Promise<void> {
+  const { data } = await api.json<{ data: readonly { id: string }[] }>('v1/models', { signal });
+  const model = data[0]?.id ?? '';
+  explain.model = model;
+  setText(byId('model', HTMLElement), model);
+}
+
 async function showWindow(stats: ProcessStats, signal: AbortSignal): Promise<void> {
-  const window = chosenWindow();
-  const { name, seconds, step } = window;
+  const chosen = chosenWindow();
+  const { name, seconds, step } = chosen;
   const from = Math.floor(api.now() / 1000) - seconds;
   const [inWindow, minute, history] = await Promise.all([
     api.json<WindowStats>(`v1/cache/stats?window=${name}`, { signal }),
     api.json<WindowStats>('v1/cache/stats?window=1m', { signal }),
     api.json<HistoryStats>(`v1/cache/stats/history?from=${from}&step=${step}`, { signal }),
   ]);
-  hits.show(inWindow, stats.saved_prefill_seconds, history, window);
+  hits.show(inWindow, stats.saved_prefill_seconds, history, chosen);
   showOutcomes(inWindow, stats);
   showThroughput(minute, api.now());
 }
 
 /** Draws the tree again when it has changed, but not under the hands of somebody. */
-async function followTree({ radix }: ProcessStats): Promise<void> {
+function followTree({ radix }: ProcessStats): void {
   const state = `${radix.nodes} ${radix.chunks}`;
   if (state === drawn.state || tree.isInUse || Date.now() - drawn.atMs < TREE_EVERY_MS) return;
   drawn = { state, atMs: Date.now() };
-  await tree.load();
+  void tree.load();
 }
 
 const polling = poll(POLL_EVERY_MS, refresh);

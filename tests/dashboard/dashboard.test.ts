@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
-import { LINES_MAX } from '../../dashboard/pace.js';
+import { LINES_MAX, POLL_EVERY_MS } from '../../dashboard/pace.js';
 import type { ProcessStats } from '../../dashboard/readings.js';
 import { createApp } from '../../src/api/app.js';
 import { type RunningServer, startServer } from '../../src/api/server.js';
@@ -21,6 +21,12 @@ const messages = (user: string) => [
 
 interface AxeResult {
   readonly violations: readonly { readonly id: string; readonly impact: string; readonly nodes: unknown[] }[];
+}
+
+/** As it stands in the stream of events. */
+function removal(seq: number): string {
+  const data = { seq, ts: 0, type: 'BlockRemoved', block_hashes: [`key${seq}`], medium: 'CPU' };
+  return `id: ${seq}\ndata: ${JSON.stringify(data)}\n\n`;
 }
 
 /** What keeps people out, by axe-core, which the page has been given. */
@@ -204,7 +210,7 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
         document.dispatchEvent(new Event('visibilitychange'))`);
     const poll = () => page.waitForResponse((response) => response.url().includes('history'));
     let next = poll();
-    await page.clock.runFor(3000);
+    await page.clock.runFor(POLL_EVERY_MS);
     await next;
     assert.equal(polls(), 2);
     await shown('hidden');
@@ -242,13 +248,26 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
     await lines.nth(count).waitFor();
   });
 
+  test('it says when the server does not answer, or refuses, and when it does again', async (t) => {
+    const { page } = await newPage(t, browser);
+    await page.clock.install();
+    await openDashboard(page, server.url);
+    await page.route('**/v1/cache/stats', (route) => route.abort());
+    await page.clock.runFor(POLL_EVERY_MS);
+    await page.locator('#status', { hasText: 'No answer' }).waitFor();
+    const json = { error: { code: 'unauthorized', message: 'Who are you?' } };
+    await page.unroute('**/v1/cache/stats');
+    await page.route('**/v1/cache/stats', (route) => route.fulfill({ status: 401, json }));
+    await page.clock.runFor(POLL_EVERY_MS);
+    await page.locator('#status.bad', { hasText: 'Who are you?' }).waitFor();
+    await page.unroute('**/v1/cache/stats');
+    await page.clock.runFor(POLL_EVERY_MS);
+    await page.locator('#status', { hasText: 'Live' }).waitFor();
+  });
+
   test('of a flood of events the last ones stay', async (t) => {
     const { page } = await newPage(t, browser);
-    const event = (seq: number) => {
-      const data = { seq, ts: 0, type: 'BlockRemoved', block_hashes: [`key${seq}`], medium: 'CPU' };
-      return `id: ${seq}\ndata: ${JSON.stringify(data)}\n\n`;
-    };
-    const body = Array.from({ length: LINES_MAX + 50 }, (_, i) => event(i)).join('');
+    const body = Array.from({ length: LINES_MAX + 50 }, (_, i) => removal(i)).join('');
     await page.route('**/v1/cache/events', (route) =>
       route.fulfill({ headers: { 'content-type': 'text/event-stream' }, body }),
     );
