@@ -77,7 +77,7 @@ export function refuseCacheContradiction(
       message: `contradicts cache.mode "${mode}"`,
     });
   }
-  if (cache_prompt === false) {
+  if (!cache_prompt) {
     const message = 'is not allowed with cache_prompt: false';
     refuseBlending({ recompute_ratio, selector }, context, message, ['cache']);
   }

@@ -56,11 +56,11 @@ export const openAiError: ErrorShape = (error) => ({ data: errorJson(error) });
 
 /** Express's last handler: answers every error that a route or a parser throws. */
 export function respondWithError(shape: ErrorShape): ErrorRequestHandler {
-  return (thrown: unknown, req, res, _next) => {
+  return (thrown: unknown, _req, res, _next) => {
     const error = toRadixkvError(thrown);
     if (error.status >= 500) res.err = error;
     if (res.destroyed || res.writableEnded) return;
-    const event = shape(error, String(req.id));
+    const event = shape(error, res.get('x-request-id') ?? '');
     if (res.headersSent) {
       endEventStream(res, event);
       return;

@@ -46,24 +46,21 @@ function createStream(head: Head): StreamRenderer {
   const index = 0;
   let stop: object = UNFINISHED;
   return (event) => {
-    switch (event.type) {
-      case 'prompt': {
-        const message = messageJson(head, { content: [], stop, usage: usageJson(event.usage, 0) });
-        const content_block = { type: 'text', text: '' };
-        return [named('message_start', { message }), named('content_block_start', { index, content_block })];
-      }
-      case 'delta': {
-        const delta = { type: 'text_delta', text: event.text };
-        return [named('content_block_delta', { index, delta })];
-      }
-      case 'finish':
-        stop = stopJson({ reason: event.reason, stopString: event.stopString });
-        return [named('content_block_stop', { index })];
-      case 'end': {
-        const usage = usageJson(event.usage, event.usage.completionTokens);
-        return [named('message_delta', { delta: stop, usage }), named('message_stop')];
-      }
+    if (event.type === 'prompt') {
+      const message = messageJson(head, { content: [], stop, usage: usageJson(event.usage, 0) });
+      const content_block = { type: 'text', text: '' };
+      return [named('message_start', { message }), named('content_block_start', { index, content_block })];
     }
+    if (event.type === 'delta') {
+      const delta = { type: 'text_delta', text: event.text };
+      return [named('content_block_delta', { index, delta })];
+    }
+    if (event.type === 'finish') {
+      stop = stopJson({ reason: event.reason, stopString: event.stopString });
+      return [named('content_block_stop', { index })];
+    }
+    const usage = usageJson(event.usage, event.usage.completionTokens);
+    return [named('message_delta', { delta: stop, usage }), named('message_stop')];
   };
 }
 

@@ -29,7 +29,7 @@ export const messagesError: ErrorShape = ({ status, code, message, param }, requ
 });
 
 /** The request id under the name that Anthropic's clients read. */
-export const messagesRequestId: RequestHandler = (req, res, next) => {
-  res.setHeader('request-id', String(req.id));
+export const messagesRequestId: RequestHandler = (_req, res, next) => {
+  res.setHeader('request-id', res.get('x-request-id') ?? '');
   next();
 };

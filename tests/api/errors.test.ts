@@ -22,10 +22,12 @@ test('docs/errors.md says which type each status has in Anthropic’s shape', ()
     .map((line) => /^\| (\d+(?:, \d+)*) \| (\w+) \|$/.exec(line))
     .filter((row) => row !== null)
     .flatMap(([, statuses, type]) => statuses!.split(', ').map((status) => `${status} ${type}`));
-  const actual = (Object.keys(ERRORS) as ErrorCode[]).map((code) => {
-    const { data } = messagesError(new RadixkvError(code, 'No.'), 'req_1');
-    assert(typeof data === 'object' && 'error' in data);
-    return `${ERRORS[code].status} ${(data.error as { type: string }).type}`;
-  });
+  const actual = Object.keys(ERRORS)
+    .filter((code): code is ErrorCode => Object.hasOwn(ERRORS, code))
+    .map((code) => {
+      const { data } = messagesError(new RadixkvError(code, 'No.'), 'req_1');
+      const { error } = JSON.parse(JSON.stringify(data));
+      return `${ERRORS[code].status} ${error.type}`;
+    });
   assert.deepEqual(new Set(documented), new Set(actual));
 });
