@@ -57,6 +57,7 @@ const CHAT_REFUSALS: Row[] = [
   [{ stop: Array(17).fill('x') }, 'invalid_value', 'stop'],
   [{ stop: [1] }, 'invalid_value', 'stop[0]'],
   [{ stop: 5 }, 'invalid_value', 'stop'],
+  [{ stop: 'x'.repeat(1025) }, 'invalid_value', 'stop'],
   [{ presence_penalty: 3 }, 'invalid_value', 'presence_penalty'],
   [{ frequency_penalty: -3 }, 'invalid_value', 'frequency_penalty'],
   [{ logit_bias: { 5: 101 } }, 'invalid_value', 'logit_bias.5'],
@@ -201,7 +202,7 @@ test('a chat request reaches the service in its own words', async () => {
       cache: { mode: 'blend', recompute_ratio: 0.25, selector: 'heads', explain: true },
     })
     .expect(200);
-  const { id, signal, ...rest } = service.requests[0]!;
+  const { id, signal, chargeTokens: _, ...rest } = service.requests[0]!;
   assert.match(id, /^chatcmpl-/);
   assert.equal(signal.aborted, false);
   assert.deepEqual(rest, {
