@@ -1,7 +1,8 @@
 /**
  * The HTTP API as a value: routes, hardening, errors. It listens nowhere; server.ts does.
  *
- * Every response carries `x-request-id`, and every error is JSON in OpenAI's shape.
+ * Every response carries `x-request-id`, and every error is JSON in OpenAI's shape. Routes before `identify` are open
+ * to all; those behind it know who asks.
  */
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
@@ -18,6 +19,7 @@ import { completionRoute } from './completion-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
 import { respondWithError } from './error-response.js';
+import { type Access, identify } from './identity.js';
 import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { requestId } from './request-id.js';
@@ -34,6 +36,8 @@ export interface AppParts {
   readonly controls?: CacheControls;
   /** Absent: there are no statistics over time, nor by group. */
   readonly history?: History;
+  /** Absent: nobody needs a key. */
+  readonly access?: Access;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
   readonly limits?: Partial<Limits>;
@@ -72,7 +76,7 @@ function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): v
 }
 
 export function createApp(parts: AppParts): Express {
-  const { service, statistics, documents, controls, history, logger, limits: overrides } = parts;
+  const { service, statistics, documents, controls, history, access, logger, limits: overrides } = parts;
   const limits = { ...DEFAULT_LIMITS, ...overrides };
   const readBody = createBodyReader(limits);
   const app = express();
@@ -81,6 +85,11 @@ export function createApp(parts: AppParts): Express {
   if (logger !== undefined) app.use(requestLog(logger));
   app.use(hardening());
 
+  app.route('/health/live').get(live).all(refuseMethod('GET'));
+  app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
+  app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
+
+  app.use(identify(access));
   for (const dialect of [createChatDialect(limits), createTextDialect(limits)]) {
     app
       .route(dialect.endpoint === 'completions' ? '/v1/completions' : '/v1/chat/completions')
@@ -105,9 +114,6 @@ export function createApp(parts: AppParts): Express {
   if (history !== undefined) {
     app.route('/v1/cache/stats/history').get(cacheStatsHistory(history)).all(refuseMethod('GET'));
   }
-  app.route('/health/live').get(live).all(refuseMethod('GET'));
-  app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
-  app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
 
   app.use(refusePath);
   app.use(respondWithError);

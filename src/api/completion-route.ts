@@ -14,7 +14,7 @@ import { answerInStream, answerWhole, type End } from './answer.js';
 import type { BodyReader } from './body.js';
 import type { Dialect } from './dialect.js';
 import { modelNotFound, toRadixkvError } from './error-response.js';
-import { namespaceOf, tenantOf } from './namespace.js';
+import { identityOf } from './identity.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
 function clientGone(res: Response): AbortSignal {
@@ -49,11 +49,13 @@ export function completionRoute({
     const parsed = dialect.parse(await readBody(req, res));
     const { model } = service;
     if (parsed.model !== model.id) throw modelNotFound(model.id);
+    const { namespace, chargeTokens } = identityOf(res);
     const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
     const events = service.complete({
       ...parsed.work,
       id,
-      namespace: namespaceOf(req.get('authorization')),
+      namespace,
+      chargeTokens,
       signal,
     });
     const head = {
@@ -80,7 +82,7 @@ export function completionRoute({
       if (signal.aborted) outcome = 'aborted';
       statistics.record({
         endpoint: dialect.endpoint,
-        tenant: tenantOf(namespaceOf(req.get('authorization'))),
+        tenant: identityOf(res).tenant,
         model: service.model.id,
         outcome,
         ...(report === undefined ? {} : { report }),

@@ -12,7 +12,7 @@ export interface Parsed {
   readonly stream: boolean;
   /** Whether a stream ends with a chunk that carries `usage`. */
   readonly includeUsage: boolean;
-  readonly work: Omit<CompletionRequest, 'id' | 'namespace' | 'signal'>;
+  readonly work: Omit<CompletionRequest, 'id' | 'namespace' | 'chargeTokens' | 'signal'>;
 }
 
 /** One finished choice. `logprobs` is `undefined` when the request did not ask for them. */

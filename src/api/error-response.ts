@@ -61,6 +61,7 @@ export const respondWithError: ErrorRequestHandler = (thrown: unknown, _req, res
   if (error.status === 429 || error.status === 503) {
     res.setHeader('retry-after', String(error.retryAfterS ?? RETRY_AFTER_S));
   }
+  if (error.status === 401) res.setHeader('www-authenticate', 'Bearer');
   // OpenAI's clients retry any 5xx unless told otherwise.
   if (!ERRORS[error.code].retryable) res.setHeader('x-should-retry', 'false');
   res.status(error.status).json(errorJson(error));

@@ -1,12 +1,8 @@
-/** Isolation by API key. */
+/** Isolation by credentials, where no keys are required. */
 import { createHash } from 'node:crypto';
 
-/**
- * The namespace of a request: SHA-256 (hex) of the bearer token, so that the key itself goes no further; `''`
- * without credentials. Credentials of another scheme are hashed whole.
- */
-export function namespaceOf(authorization: string | undefined): string {
-  const credentials = authorization?.trim().replace(/^bearer(\s+|$)/i, '') ?? '';
+/** SHA-256 (hex) of the credentials, so that they go no further themselves; `''` without any. */
+export function namespaceOf(credentials: string): string {
   return credentials === '' ? '' : createHash('sha256').update(credentials).digest('hex');
 }
 

@@ -89,8 +89,10 @@ export interface CompletionRequest {
   readonly prompt: Prompt;
   /** Field that error messages blame for the prompt: `messages` or `prompt`. */
   readonly promptField: 'messages' | 'prompt';
-  /** Isolation: sequences of different namespaces never share KV. Derived from the API key, `''` without one. */
+  /** Isolation: sequences of different namespaces never share KV. 64 hex digits, or `''`. */
   readonly namespace: string;
+  /** Called once with the number of prompt tokens, before they are computed; what it throws refuses the request. */
+  readonly chargeTokens?: (tokens: number) => void;
   readonly n: number;
   /** `undefined`: up to the end of the context. */
   readonly maxTokens: number | undefined;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { namespaceOf } from '../../src/api/namespace.js';
 import { isSegmentNamespace, segmentNamespace, segmentShares } from '../../src/cache/segment-namespace.js';
 
-const tenants = [namespaceOf(undefined), namespaceOf('Bearer one'), namespaceOf('Bearer two')];
+const tenants = [namespaceOf(''), namespaceOf('one'), namespaceOf('two')];
 
 test('no tenant has the namespace of passages of any tenant', () => {
   const passages = tenants.map(segmentNamespace);

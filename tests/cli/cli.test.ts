@@ -65,7 +65,7 @@ async function occupyPort(t: TestContext): Promise<number> {
 test('help names every command, and the help of serve every option with its variable and default', async () => {
   const main = await radixkv(['--help']);
   assert.equal(main.code, 0);
-  for (const command of ['serve', 'model', 'doctor'])
+  for (const command of ['serve', 'model', 'keys', 'tenants', 'doctor'])
     assert.match(main.stdout, new RegExp(`^  ${command} `, 'm'));
   const serve = await radixkv(['serve', '--help']);
   assert.equal(serve.code, 0);
@@ -129,11 +129,11 @@ test('doctor reports every check as JSON, with a fix for each that is not ok', a
   const { healthy, checks } = REPORT.parse(JSON.parse(stdout));
   assert.deepEqual(
     checks.map((check) => check.name),
-    ['node', 'onnxruntime', 'port', 'data directory', 'disk', 'cache directory', 'memory', 'model'],
+    ['node', 'onnxruntime', 'port', 'keys', 'data directory', 'disk', 'cache directory', 'memory', 'model'],
   );
   for (const check of checks) assert.equal(check.fix === undefined, check.status === 'ok', check.name);
   const named = (name: string) => checks.find((check) => check.name === name)!;
-  for (const name of ['node', 'onnxruntime', 'port', 'data directory'])
+  for (const name of ['node', 'onnxruntime', 'port', 'keys', 'data directory'])
     assert.equal(named(name).status, 'ok', name);
   assert.match(named('onnxruntime').detail, /providers: cpu/);
   assert.equal(code, healthy ? 0 : 1);

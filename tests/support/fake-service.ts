@@ -126,6 +126,7 @@ export class FakeService implements CompletionService {
         { param: request.promptField },
       );
     }
+    request.chargeTokens?.(prompt.length);
     const reuse = this.#reuse(request, prompt, documents);
     let completionTokens = 0;
     for (let index = 0; index < request.n; index++) {

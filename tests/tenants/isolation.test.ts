@@ -1,0 +1,164 @@
+/**
+ * Tenants over HTTP, with keys and the tiny chat model: whatever tier holds a prompt's rows, its own tenant hits them and
+ * another one does not, before and after a restart.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after as afterAll, suite, type TestContext, test } from 'node:test';
+import supertest from 'supertest';
+import { createApp } from '../../src/api/app.js';
+import type { BackendOptions } from '../../src/server.js';
+import { TIERS, type Tier } from '../../src/serving/completion.js';
+import { type TestBackend, testBackend } from '../support/backend.js';
+import { TestKeys } from '../support/key-files.js';
+
+const CHUNK_TOKENS = 16;
+const PROMPT =
+  'the same words from two tenants, who must never learn of each other, nor from how long it took';
+const PASSAGE = 'a passage that both of them have, and that is long enough for several chunks of KV';
+const WHOLE_CHUNKS = Math.floor((PROMPT.length - 1) / CHUNK_TOKENS) * CHUNK_TOKENS;
+const FOUND: Readonly<Record<Tier, number>> = {
+  device: PROMPT.length - 1,
+  host: WHOLE_CHUNKS,
+  disk: WHOLE_CHUNKS,
+};
+
+const made: string[] = [];
+// Not after each test: its backend, which still writes, is closed after it too.
+afterAll(() => {
+  for (const path of made) rmSync(path, { recursive: true, force: true });
+});
+
+/** A server of the same keys and disk, however often it is started. */
+class World {
+  readonly directory: string;
+  readonly keys = new TestKeys();
+  readonly #t: TestContext;
+
+  constructor(t: TestContext, directory = mkdtempSync(join(tmpdir(), 'radixkv-tenants-'))) {
+    this.#t = t;
+    this.directory = directory;
+    made.push(this.directory, this.keys.directory);
+    t.after(() => this.keys.dispose());
+  }
+
+  async start(options: Partial<BackendOptions> = {}) {
+    const disk = {
+      directory: this.directory,
+      capacityBytes: 2 ** 26,
+      freeBytesMin: 0,
+      codec: 'auto',
+    } as const;
+    const backend = await testBackend(this.#t, { disk, ...options });
+    await backend.cache.opened;
+    const { service, statistics } = backend;
+    const app = createApp({ service, statistics, access: this.keys.access() });
+    const post = async (path: string, key: string, body: object) => {
+      const answer = await supertest(app)
+        .post(path)
+        .set('authorization', `Bearer ${key}`)
+        .send({ model: service.model.id, max_tokens: 2, temperature: 0, ...body });
+      assert.equal(answer.status, 200, answer.text);
+      await backend.scheduler.idle();
+      return answer.body;
+    };
+    const cachedTokens = async (key: string): Promise<Record<Tier, number>> => {
+      const { timings, usage } = await post('/v1/completions', key, { prompt: PROMPT });
+      assert.equal(usage.prompt_tokens, PROMPT.length);
+      return timings.cached_tokens;
+    };
+    return { backend, post, cachedTokens };
+  }
+}
+
+/** Takes the rows away from the tiers that are faster than `tier`. */
+function leaveOnly(tier: Tier, { cache }: TestBackend): void {
+  if (tier !== 'device') cache.dropWarm();
+}
+
+const NONE = { device: 0, host: 0, disk: 0 };
+
+suite('the same prompt of another tenant', () => {
+  for (const tier of TIERS) {
+    test(`is a miss where its own tenant hits, in the ${tier} tier`, async (t) => {
+      const world = new World(t);
+      const [a, alsoA, b] = [world.keys.create('a'), world.keys.create('a'), world.keys.create('b')];
+      const first = await world.start();
+      assert.deepEqual(await first.cachedTokens(a), NONE);
+      const isRestarted = tier === 'disk';
+      if (isRestarted) await first.backend.close();
+      const { backend, cachedTokens } = isRestarted ? await world.start() : first;
+      leaveOnly(tier, backend);
+      assert.deepEqual(await cachedTokens(b), NONE, 'another tenant');
+      leaveOnly(tier, backend);
+      assert.deepEqual(
+        await cachedTokens(alsoA),
+        { ...NONE, [tier]: FOUND[tier] },
+        'another key of the same',
+      );
+    });
+  }
+
+  test('stays one after a restart, though both tenants are on disk, and one of them in memory', async (t) => {
+    const world = new World(t);
+    const [a, b, c] = [world.keys.create('a'), world.keys.create('b'), world.keys.create('c')];
+    const before = await world.start();
+    await before.cachedTokens(a);
+    await before.cachedTokens(b);
+    await before.backend.close();
+    const after = await world.start();
+    assert.deepEqual(await after.cachedTokens(a), { ...NONE, disk: WHOLE_CHUNKS });
+    assert.deepEqual(await after.cachedTokens(c), NONE, 'never asked');
+    assert.deepEqual(await after.cachedTokens(b), { ...NONE, disk: WHOLE_CHUNKS }, 'its own, from disk');
+    assert.deepEqual(await after.cachedTokens(a), { ...NONE, device: PROMPT.length - 1 });
+  });
+
+  test('is a miss for who has the name of a tenant, but not its salt', async (t) => {
+    const world = new World(t);
+    const before = await world.start();
+    await before.cachedTokens(world.keys.create('a'));
+    await before.backend.close();
+    const impostor = new World(t, world.directory);
+    const after = await impostor.start();
+    assert.deepEqual(await after.cachedTokens(impostor.keys.create('a')), NONE);
+  });
+});
+
+test('the same passage of another tenant is computed again, where its own tenant blends it', async (t) => {
+  const world = new World(t);
+  const [a, b] = [world.keys.create('a'), world.keys.create('b')];
+  const { backend, post } = await world.start();
+  const ask = async (key: string, question: string) => {
+    const { explanation, usage } = await post('/v1/chat/completions', key, {
+      messages: [{ role: 'user', content: question }],
+      documents: [{ text: PASSAGE }],
+      cache: { mode: 'blend', recompute_ratio: 0.2, explain: true },
+    });
+    backend.cache.dropWarm();
+    return { source: explanation.documents[0].source, details: usage.prompt_tokens_details };
+  };
+  assert.equal((await ask(a, 'What is it?')).source, 'computed');
+  const other = await ask(b, 'What is it?');
+  assert.equal(other.source, 'computed');
+  assert.equal(other.details.cached_tokens, 0);
+  assert.equal((await ask(a, 'And who has it?')).source, 'host');
+});
+
+test('neither keys nor names of tenants are in what the disk tier writes', async (t) => {
+  const world = new World(t);
+  const key = world.keys.create('a-very-special-tenant');
+  const { backend, cachedTokens } = await world.start();
+  await cachedTokens(key);
+  await backend.close();
+  const names = readdirSync(world.directory, { recursive: true, withFileTypes: true });
+  const files = names.filter((entry) => entry.isFile());
+  const bytes = Buffer.concat(files.map((entry) => readFileSync(join(entry.parentPath, entry.name))));
+  const [tenant] = world.keys.file.tenants();
+  assert(
+    bytes.includes(tenant!.namespace) || bytes.includes(Buffer.from(tenant!.namespace, 'hex')),
+    'can tell',
+  );
+  for (const secret of [key, key.slice(11), tenant!.name]) assert(!bytes.includes(secret), secret);
+});
