@@ -87,22 +87,25 @@ function identityFor(req: Request, res: Response, access: Access | undefined): I
   };
 }
 
+/** Of requests under way. */
+const identities = new WeakMap<Response, Identity>();
+
 /**
  * Lets nobody past who needs a key and has none, or has used up its requests. Without `access` nobody needs one.
  * @throws RadixkvError `invalid_api_key`, `rate_limit_exceeded`
  */
 export function identify(access: Access | undefined): RequestHandler {
   return (req, res, next) => {
-    res.locals.identity = identityFor(req, res, access);
+    identities.set(res, identityFor(req, res, access));
     next();
   };
 }
 
 /** Only behind `identify`. */
 export function identityOf(res: Response): Identity {
-  const { identity } = res.locals;
+  const identity = identities.get(res);
   assert(identity !== undefined, 'the route stands behind identify');
-  return identity as Identity;
+  return identity;
 }
 
 /** @throws RadixkvError `insufficient_permissions` */

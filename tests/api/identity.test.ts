@@ -1,8 +1,6 @@
 /** Who comes in, with what credentials, and how often. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { connect } from 'node:net';
 import { suite, type TestContext, test } from 'node:test';
 import express, { type Express } from 'express';
 import supertest from 'supertest';
@@ -10,6 +8,7 @@ import { createApp } from '../../src/api/app.js';
 import { respondWithError } from '../../src/api/error-response.js';
 import { type Access, identify, identityOf, requireAdmin } from '../../src/api/identity.js';
 import { durationText } from '../../src/api/rate-limit-headers.js';
+import { startServer } from '../../src/api/server.js';
 import { shelf } from '../documents/fixtures.js';
 import { fakeApp } from '../support/fake-app.js';
 import { testKeys } from '../support/key-files.js';
@@ -117,15 +116,16 @@ suite('where keys are required', () => {
   });
 });
 
-suite('routes for admins', () => {
-  function controlled(access?: Access): Express {
-    const app = express();
-    app.use(identify(access));
-    app.post('/v1/control', requireAdmin, (_req, res) => void res.json({ role: identityOf(res).role }));
-    app.use(respondWithError);
-    return app;
-  }
+/** A server with one route, which controls it. */
+function controlled(access?: Access): Express {
+  const app = express();
+  app.use(identify(access));
+  app.post('/v1/control', requireAdmin, (_req, res) => void res.json({ role: identityOf(res).role }));
+  app.use(respondWithError);
+  return app;
+}
 
+suite('routes for admins', () => {
   test('take keys of that role only', async (t) => {
     const keys = testKeys(t);
     const [user, admin] = [keys.create('a'), keys.create('a', 'admin')];
@@ -138,10 +138,14 @@ suite('routes for admins', () => {
   });
 
   test('without keys take who is on this machine and asks for it by name', async (t) => {
-    const server = createServer(controlled()).listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    const server = await startServer({
+      app: controlled(),
+      host: '127.0.0.1',
+      port: 0,
+      shutdownTimeoutMs: 0,
+    });
     t.after(() => server.close());
-    const { port } = server.address() as AddressInfo;
+    const port = Number(new URL(server.url).port);
     const statusFor = async (host: string): Promise<string> => {
       const socket = connect(port, '127.0.0.1');
       socket.end(
@@ -158,21 +162,18 @@ suite('routes for admins', () => {
   });
 });
 
-suite('limits of a tenant', () => {
-  const limited = (
-    t: TestContext,
-    requestsPerMinute: number | undefined,
-    tokensPerMinute: number | undefined,
-  ) => {
-    const keys = testKeys(t);
-    const key = keys.create('a');
-    keys.file.setLimits('a', { requestsPerMinute, tokensPerMinute });
-    const { app, service } = fakeApp({ access: keys.access() });
-    const ask = (as = key, body: object = CHAT) =>
-      supertest(app).post('/v1/chat/completions').set('x-api-key', as).send(body);
-    return { keys, key, service, ask };
-  };
+/** A tenant with limits, and what asks in its name. */
+function limited(t: TestContext, requestsPerMinute: number | undefined, tokensPerMinute: number | undefined) {
+  const keys = testKeys(t);
+  const key = keys.create('a');
+  keys.file.setLimits('a', { requestsPerMinute, tokensPerMinute });
+  const { app, service } = fakeApp({ access: keys.access() });
+  const ask = (as = key, body: object = CHAT) =>
+    supertest(app).post('/v1/chat/completions').set('x-api-key', as).send(body);
+  return { keys, key, service, ask };
+}
 
+suite('limits of a tenant', () => {
   test('hold for all its keys together, and for nobody else', async (t) => {
     const { keys, key, ask } = limited(t, 2, undefined);
     const [second, other] = [keys.create('a'), keys.create('b')];
