@@ -13,7 +13,7 @@ import type { History } from '../history/history.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
 import { createBodyReader } from './body.js';
-import { type CacheControls, cacheRoutes } from './cache-routes.js';
+import { type CacheControls, type CacheRoutes, cacheRoutes } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
 import { batchRoute } from './document-batch.js';
@@ -62,7 +62,7 @@ const refusePath: RequestHandler = (req) => {
   throw new RadixkvError('not_found', `There is no ${req.method} ${req.path}.`);
 };
 
-function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): void {
+function addCacheRoutes(app: Express, routes: CacheRoutes): void {
   const { lookup, explain, warm, pins, clear, tree, events } = routes;
   app.route('/v1/cache').delete(clear).all(refuseMethod('DELETE'));
   app.route('/v1/cache/lookup').post(lookup).all(refuseMethod('POST'));

@@ -123,8 +123,16 @@ function nodeJson({
   };
 }
 
-/** The handlers, by path and method. */
-export function cacheRoutes(parts: RouteParts) {
+type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
+
+/** By path and method. */
+export type CacheRoutes = Handlers<'lookup' | 'explain' | 'clear' | 'tree' | 'events'> & {
+  readonly warm: Handlers<'post' | 'get' | 'delete'>;
+  readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
+};
+
+/** The handlers. */
+export function cacheRoutes(parts: RouteParts): CacheRoutes {
   return {
     lookup: lookupRoute(parts),
     explain: explainRoute(parts),
@@ -166,13 +174,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   };
 }
 
-function warmRoutes({
-  desk,
-  warming,
-  service,
-  readBody,
-  limits,
-}: RouteParts): Record<'post' | 'get' | 'delete', RequestHandler> {
+function warmRoutes({ desk, warming, service, readBody, limits }: RouteParts): CacheRoutes['warm'] {
   const item = z.strictObject(promptFields(limits)).superRefine(requireOnePrompt);
   const schema = z.strictObject({
     model,
@@ -214,7 +216,7 @@ function blaming<T>(index: number, work: () => T): T {
   }
 }
 
-function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts) {
+function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts): CacheRoutes['pins'] {
   const schema = z
     .strictObject({
       model,
@@ -227,7 +229,7 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
       ),
     })
     .superRefine(requireOnePrompt);
-  const handlers: Record<'post' | 'list' | 'get' | 'delete', RequestHandler> = {
+  return {
     post: async (req, res) => {
       const {
         ttl_seconds: ttl,
@@ -241,7 +243,7 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
       const ttlMs = ttl === undefined ? undefined : ttl * 1000;
       res.status(201).json(pinJson(pins.create(namespace, tokens, { ttlMs, priority })));
     },
-    list: (req, res) => {
+    list: (_req, res) => {
       res.json({ object: 'list', data: pins.list(ownerOf(res)).map(pinJson) });
     },
     get: (req, res) => {
@@ -253,7 +255,6 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
       res.json({ id, object: 'cache.pin', deleted: true });
     },
   };
-  return handlers;
 }
 
 function refusePin(id: string): never {

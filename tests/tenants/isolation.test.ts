@@ -53,8 +53,8 @@ class World {
     } as const;
     const backend = await testBackend(this.#t, { disk, ...options });
     await backend.cache.opened;
-    const { service, statistics } = backend;
-    const app = createApp({ service, statistics, access: this.keys.access() });
+    const { service, statistics, controls } = backend;
+    const app = createApp({ service, statistics, controls, access: this.keys.access() });
     const post = async (path: string, key: string, body: object) => {
       const answer = await supertest(app)
         .post(path)
@@ -69,7 +69,7 @@ class World {
       assert.equal(usage.prompt_tokens, PROMPT.length);
       return timings.cached_tokens;
     };
-    return { backend, post, cachedTokens };
+    return { app, backend, post, cachedTokens };
   }
 }
 
@@ -161,4 +161,56 @@ test('neither keys nor names of tenants are in what the disk tier writes', async
     'can tell',
   );
   for (const secret of [key, key.slice(11), tenant!.name]) assert(!bytes.includes(secret), secret);
+});
+
+test('what a tenant steers and sees of the cache is its own', async (t) => {
+  const world = new World(t);
+  const [a, b] = [world.keys.create('a'), world.keys.create('b', 'admin')];
+  const { app, backend, cachedTokens } = await world.start();
+  await cachedTokens(a);
+  const prompt = { model: backend.service.model.id, prompt: PROMPT };
+  const as = (key: string) => ({
+    post: (path: string, body: object) => supertest(app).post(path).set('x-api-key', key).send(body),
+    get: (path: string) => supertest(app).get(path).set('x-api-key', key),
+    delete: (path: string) => supertest(app).delete(path).set('x-api-key', key),
+  });
+  const pin = await as(a).post('/v1/cache/pins', prompt).expect(201);
+  const job = await as(a)
+    .post('/v1/cache/warm', { model: prompt.model, prompts: [{ prompt: PROMPT }] })
+    .expect(202);
+  for (const [key, isOwn] of [
+    [b, false],
+    [a, true],
+  ] as const) {
+    const { body: lookup } = await as(key).post('/v1/cache/lookup', prompt).expect(200);
+    assert.equal(lookup.cached_tokens > 0, isOwn);
+    const { body: explained } = await as(key).post('/v1/cache/explain', prompt).expect(200);
+    assert.equal(explained.divergence?.reason, isOwn ? undefined : 'nothing_cached');
+    assert.equal((await as(key).get('/v1/cache/tree').expect(200)).body.data.length > 0, isOwn);
+    assert.equal((await as(key).get('/v1/cache/pins').expect(200)).body.data.length > 0, isOwn);
+    const status = isOwn ? 200 : 404;
+    await as(key).get(`/v1/cache/warm/${job.body.id}`).expect(status);
+    await as(key).get(`/v1/cache/pins/${pin.body.id}`).expect(status);
+    await as(key).delete(`/v1/cache/pins/${pin.body.id}`).expect(status);
+  }
+  await backend.scheduler.idle();
+  await as(b).delete('/v1/cache').expect(200);
+  assert.equal((await cachedTokens(a)).device, PROMPT.length - 1, 'others can not forget it');
+  await as(a).delete('/v1/cache').expect(200);
+  assert.deepEqual(await cachedTokens(a), NONE);
+});
+
+test('prompts that are warmed or pinned are charged like those that are asked', async (t) => {
+  const world = new World(t);
+  const key = world.keys.create('a');
+  world.keys.file.setLimits('a', { requestsPerMinute: undefined, tokensPerMinute: 2 * PROMPT.length });
+  const { app, backend } = await world.start();
+  const { id: model } = backend.service.model;
+  const post = (path: string, body: object) => supertest(app).post(path).set('x-api-key', key).send(body);
+  const warm = await post('/v1/cache/warm', { model, prompts: [{ prompt: PROMPT }] }).expect(202);
+  assert.equal(warm.headers['x-ratelimit-remaining-tokens'], String(PROMPT.length));
+  await backend.scheduler.idle();
+  await post('/v1/cache/pins', { model, prompt: PROMPT }).expect(201);
+  await post('/v1/cache/pins', { model, prompt: PROMPT }).expect(429);
+  await post('/v1/cache/warm', { model, prompts: [{ prompt: PROMPT }] }).expect(429);
 });
