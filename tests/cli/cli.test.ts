@@ -89,6 +89,11 @@ test('wrong usage ends with code 2 and one line that says what is wrong', async 
     [['model', 'import', 'hf:x'], {}, /hf:org\/name/],
     [['model', 'remove', '../x'], {}, /not a model name/],
     [['doctor', '--threads', '0'], {}, /--threads must be/],
+    [['serve', '--host', '0.0.0.0'], {}, /radixkv keys create --tenant .* --insecure-no-keys/],
+    [['serve'], { RADIXKV_HOST: '::' }, /--host :: lets others in, and there are no keys/],
+    [['serve', '--require-keys', '--insecure-no-keys'], {}, /contradict each other/],
+    [['serve'], { RADIXKV_REQUIRE_KEYS: '1' }, /RADIXKV_REQUIRE_KEYS must be one of true, false, got "1"/],
+    [['keys', 'create'], {}, /required option '--tenant <name>' not specified/],
   ];
   for (const [args, environment, pattern] of cases) {
     const { code, stdout, stderr } = await radixkv(args, environment);
@@ -105,6 +110,18 @@ test('a flag wins over the environment', async () => {
   });
   assert.equal(code, 1, stderr);
   assert.match(stderr, /no model "none"/);
+});
+
+test('serve lets others in where keys are required, or where it is told that everybody may', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const serve = (...args: string[]) =>
+    radixkv(['serve', '--host', '0.0.0.0', '--model', 'none', '--data-dir', directory, ...args]);
+  assert.match((await serve('--insecure-no-keys')).stderr, /^radixkv: no model "none"/);
+  const required = (await serve('--require-keys')).stderr;
+  assert.match(required, /^there is no key yet; make one with: radixkv keys create[^\n]+\nradixkv: no model/);
+  const { stdout } = await radixkv(['keys', 'create', '--tenant', 'me', '--data-dir', directory]);
+  assert.match(stdout, /^rk_[\w-]{51}\n$/);
+  assert.match((await serve()).stderr, /^radixkv: no model "none"/);
 });
 
 test('a failed command ends with code 1 and one line; the stack is shown on demand only', async (t) => {
