@@ -7,11 +7,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after as afterAll, suite, type TestContext, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import supertest from 'supertest';
 import { createApp } from '../../src/api/app.js';
 import type { BackendOptions } from '../../src/server.js';
-import { TIERS, type Tier } from '../../src/serving/completion.js';
-import { type TestBackend, testBackend } from '../support/backend.js';
+import type { Tier } from '../../src/serving/completion.js';
+import { type TestBackend, TINY_CHUNK_BYTES, testBackend } from '../support/backend.js';
 import { TestKeys } from '../support/key-files.js';
 
 const CHUNK_TOKENS = 16;
@@ -74,28 +75,57 @@ class World {
 }
 
 /** Takes the rows away from the tiers that are faster than `tier`. */
-function leaveOnly(tier: Tier, { cache }: TestBackend): void {
+function leaveOnly(tier: 'device' | 'host', { cache }: TestBackend): void {
   if (tier !== 'device') cache.dropWarm();
 }
 
 const NONE = { device: 0, host: 0, disk: 0 };
 
+/** A disk tier behind so little host memory that another prompt displaces all that was in it. */
+const SMALL_HOST = { hostBytes: 16 * TINY_CHUNK_BYTES, segmentShare: 0 };
+const FILLER = 'something else altogether, '.repeat(12);
+
+/** Until what was computed is on disk, and only there. */
+async function displace({ backend, post }: Awaited<ReturnType<World['start']>>, key: string): Promise<void> {
+  while (backend.statistics.gauges().disk!.queuedChunks > 0) await setImmediate();
+  await post('/v1/completions', key, { prompt: FILLER });
+  backend.cache.dropWarm();
+}
+
 suite('the same prompt of another tenant', () => {
-  for (const tier of TIERS) {
+  for (const tier of ['device', 'host'] as const) {
     test(`is a miss where its own tenant hits, in the ${tier} tier`, async (t) => {
       const world = new World(t);
       const [a, alsoA, b] = [world.keys.create('a'), world.keys.create('a'), world.keys.create('b')];
-      const first = await world.start();
-      assert.deepEqual(await first.cachedTokens(a), NONE);
-      const isRestarted = tier === 'disk';
-      if (isRestarted) await first.backend.close();
-      const { backend, cachedTokens } = isRestarted ? await world.start() : first;
+      const { backend, cachedTokens } = await world.start();
+      assert.deepEqual(await cachedTokens(a), NONE);
       leaveOnly(tier, backend);
       assert.deepEqual(await cachedTokens(b), NONE, 'another tenant');
       leaveOnly(tier, backend);
       assert.deepEqual(
         await cachedTokens(alsoA),
         { ...NONE, [tier]: FOUND[tier] },
+        'another key of the same',
+      );
+    });
+  }
+
+  for (const isRestarted of [false, true]) {
+    test(`is a miss where its own tenant hits, on disk ${isRestarted ? 'after' : 'without'} a restart`, async (t) => {
+      const world = new World(t);
+      const [a, alsoA, b] = [world.keys.create('a'), world.keys.create('a'), world.keys.create('b')];
+      let server = await world.start(SMALL_HOST);
+      assert.deepEqual(await server.cachedTokens(a), NONE);
+      await displace(server, b);
+      if (isRestarted) {
+        await server.backend.close();
+        server = await world.start(SMALL_HOST);
+      }
+      assert.deepEqual(await server.cachedTokens(b), NONE, 'another tenant');
+      await displace(server, b);
+      assert.deepEqual(
+        await server.cachedTokens(alsoA),
+        { ...NONE, disk: FOUND.disk },
         'another key of the same',
       );
     });
