@@ -165,6 +165,27 @@ suite('routes for admins', () => {
   });
 });
 
+test('statistics by tenant have its name, and are for admins', async (t) => {
+  const keys = testKeys(t);
+  const [user, admin] = [keys.create('a'), keys.create('b', 'admin')];
+  const { app } = fakeApp({ access: keys.access() });
+  for (const key of [user, user, admin]) {
+    await supertest(app).post('/v1/chat/completions').set('x-api-key', key).send(CHAT).expect(200);
+  }
+  const read = (key: string, groupBy: string) =>
+    supertest(app).get(`/v1/cache/stats?window=1h&group_by=${groupBy}`).set('x-api-key', key);
+  const { body } = await read(admin, 'tenant').expect(200);
+  assert.deepEqual(
+    body.groups.map((each: { group: string; requests: object }) => [each.group, each.requests]).sort(),
+    [
+      ['a', { completed: 2, aborted: 0, failed: 0, refused: 0 }],
+      ['b', { completed: 1, aborted: 0, failed: 0, refused: 0 }],
+    ],
+  );
+  await read(user, 'tenant').expect(403);
+  await read(user, 'model').expect(200);
+});
+
 /** A tenant with limits, and what asks in its name. */
 function limited(t: TestContext, requestsPerMinute: number | undefined, tokensPerMinute: number | undefined) {
   const keys = testKeys(t);
