@@ -68,6 +68,7 @@ export function respondWithError(shape: ErrorShape): ErrorRequestHandler {
     if (error.status === 429 || error.status === 503) {
       res.setHeader('retry-after', String(error.retryAfterS ?? RETRY_AFTER_S));
     }
+    if (error.status === 401) res.setHeader('www-authenticate', 'Bearer');
     // The official clients retry any 5xx unless told otherwise.
     if (!ERRORS[error.code].retryable) res.setHeader('x-should-retry', 'false');
     res.status(error.status).json(event.data);

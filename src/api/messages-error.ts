@@ -8,6 +8,8 @@ import type { ErrorShape } from './error-response.js';
 export const MESSAGES_PATH = '/v1/messages';
 
 const TYPES: ReadonlyMap<number, string> = new Map([
+  [401, 'authentication_error'],
+  [403, 'permission_error'],
   [404, 'not_found_error'],
   [413, 'request_too_large'],
   [429, 'rate_limit_error'],

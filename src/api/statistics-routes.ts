@@ -25,6 +25,7 @@ import type {
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
+import { requireAdminRole } from './identity.js';
 import { validate } from './validate.js';
 
 const STEP_SECONDS_MAX = 90 * 86_400;
@@ -184,7 +185,12 @@ export function cacheStats(statistics: Statistics, history: History | undefined)
     if (history === undefined || Object.keys(req.query).length === 0) {
       validate(z.strictObject({}), req.query);
       res.json(processJson(statistics));
-    } else res.json(windowJson(history, validate(windowQuery, req.query)));
+    } else {
+      const query = validate(windowQuery, req.query);
+      // Who else there is, and what they do, is not for everybody.
+      if (query.group_by === 'tenant') requireAdminRole(res);
+      res.json(windowJson(history, query));
+    }
   };
 }
 

@@ -153,6 +153,7 @@ export class FakeService implements CompletionService {
         { param: request.promptField },
       );
     }
+    request.chargeTokens?.(prompt.length);
     const reuse = this.#reuse(request, prompt, documents);
     const usage = {
       promptTokens: prompt.length,
