@@ -308,6 +308,8 @@ test('an answer tells which of its stop sequences ended it, streamed or not', as
 
 test('every error has the status of its code and a type of Anthropic’s', async () => {
   const expected: Partial<Record<number, string>> = {
+    401: 'authentication_error',
+    403: 'permission_error',
     404: 'not_found_error',
     413: 'request_too_large',
     429: 'rate_limit_error',
