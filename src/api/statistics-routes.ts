@@ -100,6 +100,10 @@ function tokensByTierJson(counts: Counts) {
   return byTierJson((tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] }));
 }
 
+function countsByTierJson(counts: Counts) {
+  return { ...countsJson(counts), by_tier: tokensByTierJson(counts) };
+}
+
 function tierJson(tier: TierReading | undefined) {
   return {
     bytes: tier?.bytes ?? null,
@@ -166,15 +170,10 @@ function windowJson(history: History, { window = 'all', group_by: groupBy }: z.o
   return {
     window,
     since: new Date(sinceMs).toISOString(),
-    ...countsJson(total),
-    by_tier: tokensByTierJson(total),
+    ...countsByTierJson(total),
     ...(groups && {
       group_by: groupBy,
-      groups: groups.map(({ name, counts }) => ({
-        group: name,
-        ...countsJson(counts),
-        by_tier: tokensByTierJson(counts),
-      })),
+      groups: groups.map(({ name, counts }) => ({ group: name, ...countsByTierJson(counts) })),
     }),
   };
 }
@@ -208,11 +207,7 @@ export function cacheStatsHistory(history: History): RequestHandler {
       points: Array.from({ length: starts }, (_, i) => {
         const startMs = series.fromMs + i * series.stepMs;
         const counts = found.get(startMs) ?? noCounts();
-        return {
-          start: new Date(startMs).toISOString(),
-          ...countsJson(counts),
-          by_tier: tokensByTierJson(counts),
-        };
+        return { start: new Date(startMs).toISOString(), ...countsByTierJson(counts) };
       }),
     });
   };
