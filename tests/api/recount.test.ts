@@ -217,21 +217,22 @@ function summed(entries: readonly Entry[]): Counts {
   return sum;
 }
 
+const total = (tokens: readonly number[]): number => tokens.reduce((a, b) => a + b, 0);
+
 /** What the API should say of some entries, but for the price of what was reused. */
 function expected(entries: readonly Entry[]) {
   const counts = summed(entries);
   const cached = [counts.cachedDeviceTokens, counts.cachedHostTokens, counts.cachedDiskTokens];
   const blended = [counts.blendedDeviceTokens, counts.blendedHostTokens, counts.blendedDiskTokens];
-  const sum = (tokens: readonly number[]) => tokens.reduce((a, b) => a + b, 0);
   return {
     requests: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, counts[outcome]])),
     prompt_tokens: counts.promptTokens,
-    cached_tokens: sum(cached),
-    blended_tokens: sum(blended),
+    cached_tokens: total(cached),
+    blended_tokens: total(blended),
     computed_tokens: counts.computedTokens,
     completion_tokens: counts.completionTokens,
-    hit_rate: counts.promptTokens === 0 ? null : sum([...cached, ...blended]) / counts.promptTokens,
-    exact_hit_rate: counts.promptTokens === 0 ? null : sum(cached) / counts.promptTokens,
+    hit_rate: counts.promptTokens === 0 ? null : total([...cached, ...blended]) / counts.promptTokens,
+    exact_hit_rate: counts.promptTokens === 0 ? null : total(cached) / counts.promptTokens,
     by_tier: Object.fromEntries(
       TIERS.map((tier, i) => [tier, { cached_tokens: cached[i], blended_tokens: blended[i] }]),
     ),
@@ -431,9 +432,8 @@ test('what every client was told adds up to the statistics, and to those after a
       'blended_tokens',
       'computed_tokens',
       'completion_tokens',
-    ];
-    for (const name of names)
-      assert.equal(sumOf(points, name), expected(both)[name as 'prompt_tokens'], `${name} by ${step}`);
+    ] as const;
+    for (const name of names) assert.equal(sumOf(points, name), expected(both)[name], `${name} by ${step}`);
     for (const outcome of OUTCOMES) {
       const requests = points.map((point: { requests: Record<Outcome, number> }) => point.requests);
       assert.equal(sumOf(requests, outcome), summed(both)[outcome], `${outcome} by ${step}`);
