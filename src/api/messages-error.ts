@@ -3,7 +3,8 @@
  * Anthropic's type follows from it, and the code itself stands in `details`, where its clients look for codes.
  */
 import type { RequestHandler } from 'express';
-import type { ErrorShape } from './error-response.js';
+import type { RadixkvError } from '../errors.js';
+import { requestIdOf } from './request-id.js';
 
 export const MESSAGES_PATH = '/v1/messages';
 
@@ -21,17 +22,19 @@ function typeOf(status: number): string {
   return TYPES.get(status) ?? (status >= 500 ? 'api_error' : 'invalid_request_error');
 }
 
-export const messagesError: ErrorShape = ({ status, code, message, param }, requestId) => ({
-  event: 'error',
-  data: {
-    type: 'error',
-    error: { type: typeOf(status), message, details: { error_code: code, param: param ?? null } },
-    request_id: requestId,
-  },
-});
+export function messagesError({ status, code, message, param }: RadixkvError, requestId: string) {
+  return {
+    event: 'error',
+    data: {
+      type: 'error',
+      error: { type: typeOf(status), message, details: { error_code: code, param: param ?? null } },
+      request_id: requestId,
+    },
+  };
+}
 
 /** The request id under the name that Anthropic's clients read. */
 export const messagesRequestId: RequestHandler = (_req, res, next) => {
-  res.setHeader('request-id', res.get('x-request-id') ?? '');
+  res.setHeader('request-id', requestIdOf(res));
   next();
 };
