@@ -5,7 +5,7 @@ import { suite, type TestContext, test } from 'node:test';
 import express, { type Express } from 'express';
 import supertest from 'supertest';
 import { createApp } from '../../src/api/app.js';
-import { respondWithError } from '../../src/api/error-response.js';
+import { openAiError, respondWithError } from '../../src/api/error-response.js';
 import { type Access, identify, identityOf, requireAdmin } from '../../src/api/identity.js';
 import { durationText } from '../../src/api/rate-limit-headers.js';
 import { startServer } from '../../src/api/server.js';
@@ -56,9 +56,12 @@ suite('where keys are required', () => {
       for (const method of METHODS) {
         const { status, body, headers } = await supertest(app)[method](path);
         assert.equal(status, 401, `${method} ${path}`);
-        assert.deepEqual(Object.keys(body), ['error']);
-        const { code, type, param } = body.error;
-        assert.deepEqual([code, type, param], ['invalid_api_key', 'invalid_request_error', null]);
+        const said =
+          path === '/v1/messages'
+            ? [body.error.details.error_code, body.error.type, body.error.details.param]
+            : [body.error.code, body.error.type, body.error.param];
+        const type = path === '/v1/messages' ? 'authentication_error' : 'invalid_request_error';
+        assert.deepEqual(said, ['invalid_api_key', type, null]);
         assert.equal(headers['www-authenticate'], 'Bearer');
         assert.equal(headers['x-should-retry'], 'false');
       }
@@ -124,7 +127,7 @@ function controlled(access?: Access): Express {
   const app = express();
   app.use(identify(access));
   app.post('/v1/control', requireAdmin, (_req, res) => void res.json({ role: identityOf(res).role }));
-  app.use(respondWithError);
+  app.use(respondWithError(openAiError));
   return app;
 }
 
