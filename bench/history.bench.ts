@@ -122,12 +122,12 @@ function bucketOf(atMs: number, requests: number): PendingCounts {
   const bucket = new PendingCounts(RESOLUTIONS[0]!.sizeMs);
   for (let tenant = 0; tenant < GROUPS_MAX; tenant++) {
     const route = ENDPOINTS[tenant % ENDPOINTS.length]!;
-    bucket.add(atMs, { tenant: tenantOf(tenant), model: MODEL, route }, times(requests / GROUPS_MAX));
+    bucket.add(atMs, { tenant: tenantOf(tenant), model: MODEL, route }, many(requests / GROUPS_MAX));
   }
   return bucket;
 }
 
-function times(count: number): Counts {
+function many(count: number): Counts {
   const sum = noCounts();
   const one = countsOf('completed', USAGE, 139);
   for (let i = 0; i < count; i++) addCounts(sum, one);
