@@ -57,6 +57,7 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
       id: 'bench',
       prompt: { kind: 'tokens', tokens },
       promptField: 'prompt',
+      tenant: '',
       namespace: '',
       n: 1,
       maxTokens: 1,

@@ -2,27 +2,27 @@
  * What a blend computes: rows, the past they read, and the tiles they are computed in.
  *
  * Rows are the chosen tokens and the new ones; the past is every other token, so that no stale copy of a chosen row
- * can be seen. The graph gets past ++ rows of the tiles before ++ the tile's own rows as keys, and the mask by their
- * positions (mask.ts). Positions ascend in rows and in past; together they are all positions once. Keys of the past
- * that belong to a reused span are rotated to these positions beforehand.
+ * can be seen. A tile reads no further than its last row: the past up to there that no tile before has read is put
+ * behind what is there, then its rows are computed behind that, with the mask by positions (mask.ts). Together past and
+ * rows are all positions once. Keys of the past that belong to a reused span are rotated to these positions beforehand.
  */
 import assert from 'node:assert/strict';
 import type { SegmentLayout } from './layout.js';
 
 /** One prefill run. Positions, as views of the plan's memory: read only. */
 export interface BlendTile {
-  /** `[rows]` of the tokens to compute. */
+  /** `[past]` of the cached tokens that are read from this tile on, ascending. */
+  readonly past: Int32Array;
+  /** `[rows]` of the tokens to compute, ascending. */
   readonly rows: Int32Array;
-  /** `[past + rows of the tiles before + rows]` of the keys, in the order the graph sees them. */
+  /** `[keys]` in the order the graph sees them: past and rows of each tile before, then its own. */
   readonly keys: Int32Array;
 }
 
 export interface BlendPlan {
   /** Positions to compute, ascending; the last is the prompt's last token. */
   readonly rows: Int32Array;
-  /** Positions whose cached KV is read, ascending. May be empty. */
-  readonly past: Int32Array;
-  /** In order: a tile reads the rows of those before. Their sizes differ by one row at most. */
+  /** In order: a tile reads what those before read and computed. Their sizes differ by one row at most. */
   readonly tiles: readonly BlendTile[];
 }
 
@@ -45,17 +45,24 @@ export function planBlend(
     'chosen ascend and are unique',
   );
   const computed = computedTokens(layout, chosen);
-  const positions = Array.from(computed, (_, position) => position);
-  const pastPositions = positions.filter((position) => computed[position] === 0);
-  const rowPositions = positions.filter((position) => computed[position] === 1);
-  const keys = Int32Array.from([...pastPositions, ...rowPositions]);
-  const past = keys.subarray(0, pastPositions.length);
-  const rows = keys.subarray(past.length);
-  const tiles = evenRanges(rows.length, tileRows).map(({ start, end }) => ({
-    rows: rows.subarray(start, end),
-    keys: keys.subarray(0, past.length + end),
-  }));
-  return { rows, past, tiles };
+  const positionsOf = (kind: 0 | 1, start: number, end: number) => {
+    const all = Int32Array.from({ length: end - start }, (_, i) => start + i);
+    return all.filter((position) => computed[position] === kind);
+  };
+  const rows = positionsOf(1, 0, computed.length);
+  const keys = new Int32Array(computed.length);
+  let read = 0;
+  const tiles = evenRanges(rows.length, tileRows).map(({ start, end }): BlendTile => {
+    const own = rows.subarray(start, end);
+    const reach = own.at(-1)! + 1;
+    const past = positionsOf(0, read, reach);
+    // Rows ascend, so that the tiles before have put all positions before `read` there.
+    keys.set(past, read);
+    keys.set(own, read + past.length);
+    read = reach;
+    return { past, rows: own, keys: keys.subarray(0, reach) };
+  });
+  return { rows, tiles };
 }
 
 /** `[promptTokens]`, 1 for tokens that are new or chosen. */

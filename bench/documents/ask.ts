@@ -26,6 +26,7 @@ export async function askDocuments(
     id: 'bench',
     prompt: { kind: 'chat', messages: [{ role: 'user', content }], documents },
     promptField: 'messages',
+    tenant: '',
     namespace: '',
     n: 1,
     maxTokens: 1,

@@ -1,5 +1,5 @@
 /**
- * The events of one completion as an answer over HTTP: one JSON body, or a chunk an event.
+ * The events of one completion as an answer over HTTP: one JSON body, or a stream.
  *
  * A stream opens with the first event, so that a refusal by the service still has its status. After an abort nothing
  * is sent, but the events are read to their end, for what they report.
@@ -7,12 +7,8 @@
 import assert from 'node:assert/strict';
 import type { Response } from 'express';
 import type { CompletionEvent, FinishReason, TokenLogprob } from '../serving/completion.js';
-import type { Dialect, Parsed } from './dialect.js';
-import { explanationJson } from './explanation.js';
+import type { Dialect, End, FinishedChoice, Head, Parsed } from './dialect.js';
 import { endEventStream, openEventStream, sendEvent } from './sse.js';
-import { timingsJson, usageJson } from './usage.js';
-
-export type End = Extract<CompletionEvent, { type: 'end' }>;
 
 export interface Exchange {
   readonly dialect: Dialect;
@@ -20,76 +16,73 @@ export interface Exchange {
   readonly events: AsyncIterable<CompletionEvent>;
   readonly signal: AbortSignal;
   readonly res: Response;
-  /** Fields that every body and chunk of this answer carries. */
-  readonly head: object;
+  readonly head: Head;
   readonly onEnd: (end: End) => void;
 }
 
-/** What an answer closes with: the usage, and what is not part of OpenAI's format. */
-function closing({ usage, timings, explanation }: End, choices: number) {
-  return {
-    usage: usageJson(usage),
-    extras: {
-      timings: timingsJson(usage, timings, choices),
-      ...(explanation && { explanation: explanationJson(explanation) }),
-    },
-  };
+/** The choices of an answer, as far as they have come. */
+class Drafts {
+  readonly #withLogprobs: boolean;
+  readonly #drafts: {
+    readonly texts: string[];
+    readonly logprobs: TokenLogprob[];
+    reason: FinishReason | undefined;
+    stopString: string | undefined;
+  }[];
+
+  constructor({ work }: Parsed) {
+    this.#withLogprobs = work.sampling.topLogprobs !== undefined;
+    this.#drafts = Array.from({ length: work.n }, () => {
+      return { texts: [], logprobs: [], reason: undefined, stopString: undefined };
+    });
+  }
+
+  take(event: Extract<CompletionEvent, { type: 'delta' | 'finish' }>): void {
+    const draft = this.#drafts[event.index]!;
+    if (event.type === 'finish') {
+      draft.reason = event.reason;
+      draft.stopString = event.stopString;
+    } else {
+      draft.texts.push(event.text);
+      draft.logprobs.push(...(event.logprobs ?? []));
+    }
+  }
+
+  finished(): FinishedChoice[] {
+    return this.#drafts.map(({ texts, logprobs, reason, stopString }, index) => {
+      assert(reason !== undefined, 'the service must finish every choice');
+      return {
+        index,
+        text: texts.join(''),
+        logprobs: this.#withLogprobs ? logprobs : undefined,
+        reason,
+        stopString,
+      };
+    });
+  }
 }
 
 /** Collects all events into one body. Sends nothing when the client is gone. */
-export async function answerWhole({
-  dialect,
-  parsed,
-  events,
-  signal,
-  res,
-  head,
-  onEnd,
-}: Exchange): Promise<void> {
-  const withLogprobs = parsed.work.sampling.topLogprobs !== undefined;
-  const drafts = Array.from({ length: parsed.work.n }, () => ({
-    texts: [] as string[],
-    logprobs: [] as TokenLogprob[],
-    reason: undefined as FinishReason | undefined,
-  }));
+export async function answerWhole(exchange: Exchange): Promise<void> {
+  const { dialect, parsed, events, signal, res, head, onEnd } = exchange;
+  const drafts = new Drafts(parsed);
   let end: End | undefined;
   for await (const event of events) {
     if (event.type === 'end') {
       end = event;
       onEnd(event);
-    } else if (event.type === 'finish') {
-      drafts[event.index]!.reason = event.reason;
-    } else {
-      drafts[event.index]!.texts.push(event.text);
-      drafts[event.index]!.logprobs.push(...(event.logprobs ?? []));
-    }
+    } else if (event.type !== 'prompt') drafts.take(event);
   }
   if (signal.aborted) return;
   assert(end !== undefined, 'the service must end with an end event');
-  const choices = drafts.map(({ texts, logprobs, reason }, index) => {
-    assert(reason !== undefined, 'the service must finish every choice');
-    return dialect.choice({
-      index,
-      text: texts.join(''),
-      logprobs: withLogprobs ? logprobs : undefined,
-      reason,
-    });
-  });
-  const { usage, extras } = closing(end, parsed.work.n);
-  res.json({ ...head, object: dialect.replyObject, choices, usage, ...extras });
+  res.json(dialect.whole(head, parsed, { choices: drafts.finished(), end }));
 }
 
-/** Sends a chunk an event. The last finish is held back until the end event brings what goes with it. */
+/** Sends what the dialect makes of each event. */
 export async function answerInStream(exchange: Exchange): Promise<void> {
-  const { dialect, parsed, events, signal, res, onEnd } = exchange;
-  const head = { ...exchange.head, object: dialect.chunkObject };
-  const renderer = dialect.createChunkRenderer();
-  const noUsageYet = parsed.includeUsage ? { usage: null } : {};
-  const send = async (choice: object | undefined, extra: object = {}) => {
-    if (choice !== undefined) await sendEvent(res, { ...head, choices: [choice], ...noUsageYet, ...extra });
-  };
-  let open = false;
-  let heldFinish: object | undefined;
+  const { dialect, parsed, events, signal, res, head, onEnd } = exchange;
+  const render = dialect.createStream(head, parsed);
+  let isOpen = false;
   let end: End | undefined;
   for await (const event of events) {
     if (event.type === 'end') {
@@ -97,21 +90,16 @@ export async function answerInStream(exchange: Exchange): Promise<void> {
       onEnd(event);
     }
     if (signal.aborted) continue;
-    if (!open) {
-      open = true;
+    if (!isOpen) {
+      isOpen = true;
       openEventStream(res);
-      for (let index = 0; index < parsed.work.n; index++) await send(renderer.opening(index));
     }
     if (event.type === 'end') continue;
-    await send(heldFinish);
-    heldFinish = undefined;
-    if (event.type === 'finish') heldFinish = renderer.finish(event.index, event.reason);
-    else await send(renderer.delta(event.index, event.text, event.logprobs));
+    for (const each of render(event)) await sendEvent(res, each);
   }
   if (signal.aborted) return;
   assert(end !== undefined, 'the service must end with an end event');
-  const { usage, extras } = closing(end, parsed.work.n);
-  await send(heldFinish, parsed.includeUsage ? {} : extras);
-  if (parsed.includeUsage) await sendEvent(res, { ...head, choices: [], usage, ...extras });
-  endEventStream(res, '[DONE]');
+  const closing = render(end);
+  for (const each of closing.slice(0, -1)) await sendEvent(res, each);
+  endEventStream(res, closing.at(-1)!);
 }

@@ -1,7 +1,7 @@
 /**
  * The HTTP API as a value: routes, hardening, errors. It listens nowhere; server.ts does.
  *
- * Every response carries `x-request-id`, and every error is JSON in OpenAI's shape.
+ * Every response carries `x-request-id`, and every error is JSON: in Anthropic's shape below /v1/messages, else in OpenAI's.
  */
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
@@ -17,9 +17,11 @@ import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
-import { respondWithError } from './error-response.js';
+import { openAiError, respondWithError } from './error-response.js';
 import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
+import { createMessagesDialect } from './messages-dialect.js';
+import { MESSAGES_PATH, messagesError, messagesRequestId } from './messages-error.js';
 import { requestId } from './request-id.js';
 import { requestLog } from './request-log.js';
 import { cacheStats, cacheStatsHistory } from './statistics-routes.js';
@@ -80,10 +82,15 @@ export function createApp(parts: AppParts): Express {
   app.use(requestId);
   if (logger !== undefined) app.use(requestLog(logger));
   app.use(hardening());
+  app.use(MESSAGES_PATH, messagesRequestId);
 
-  for (const dialect of [createChatDialect(limits), createTextDialect(limits)]) {
+  for (const dialect of [
+    createChatDialect(limits),
+    createTextDialect(limits),
+    createMessagesDialect(limits),
+  ]) {
     app
-      .route(dialect.endpoint === 'completions' ? '/v1/completions' : '/v1/chat/completions')
+      .route(dialect.path)
       .post(completionRoute({ dialect, service, statistics, readBody }))
       .all(refuseMethod('POST'));
   }
@@ -110,6 +117,7 @@ export function createApp(parts: AppParts): Express {
   app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
 
   app.use(refusePath);
-  app.use(respondWithError);
+  app.use(MESSAGES_PATH, respondWithError(messagesError));
+  app.use(respondWithError(openAiError));
   return app;
 }

@@ -3,6 +3,7 @@ import type { TokenLogprob } from '../serving/completion.js';
 import { chatSchema, parseChat } from './chat-schema.js';
 import type { Dialect } from './dialect.js';
 import type { Limits } from './limits.js';
+import { openAiAnswers } from './openai-answer.js';
 
 function logprobsJson(tokens: readonly TokenLogprob[] | undefined) {
   if (tokens === undefined) return null;
@@ -16,30 +17,33 @@ export function createChatDialect(limits: Limits): Dialect {
   const schema = chatSchema(limits);
   return {
     endpoint: 'chat.completions',
+    path: '/v1/chat/completions',
     idPrefix: 'chatcmpl-',
-    replyObject: 'chat.completion',
-    chunkObject: 'chat.completion.chunk',
     parse: (body) => parseChat(schema, body),
-    choice: ({ index, text, logprobs, reason }) => ({
-      index,
-      message: { role: 'assistant', content: text, refusal: null },
-      logprobs: logprobsJson(logprobs),
-      finish_reason: reason,
-    }),
-    createChunkRenderer: () => ({
-      opening: (index) => ({
+    ...openAiAnswers({
+      replyObject: 'chat.completion',
+      chunkObject: 'chat.completion.chunk',
+      choice: ({ index, text, logprobs, reason }) => ({
         index,
-        delta: { role: 'assistant', content: '' },
-        logprobs: null,
-        finish_reason: null,
-      }),
-      delta: (index, text, logprobs) => ({
-        index,
-        delta: { content: text },
+        message: { role: 'assistant', content: text, refusal: null },
         logprobs: logprobsJson(logprobs),
-        finish_reason: null,
+        finish_reason: reason,
       }),
-      finish: (index, reason) => ({ index, delta: {}, logprobs: null, finish_reason: reason }),
+      createChunkRenderer: () => ({
+        opening: (index) => ({
+          index,
+          delta: { role: 'assistant', content: '' },
+          logprobs: null,
+          finish_reason: null,
+        }),
+        delta: (index, text, logprobs) => ({
+          index,
+          delta: { content: text },
+          logprobs: logprobsJson(logprobs),
+          finish_reason: null,
+        }),
+        finish: (index, reason) => ({ index, delta: {}, logprobs: null, finish_reason: reason }),
+      }),
     }),
   };
 }

@@ -1,7 +1,13 @@
 /** The body of `POST /v1/chat/completions`, and its translation into the words of the service. */
 import { z } from 'zod';
 import type { ChatMessage } from '../serving/completion.js';
-import { cacheControl, cacheOf } from './cache-schema.js';
+import {
+  cacheControl,
+  cacheConventions,
+  cacheMark,
+  cacheOf,
+  refuseCacheContradiction,
+} from './cache-schema.js';
 import type { Parsed } from './dialect.js';
 import { promptDocuments } from './document-schema.js';
 import {
@@ -15,28 +21,18 @@ import {
   unsupported,
 } from './fields.js';
 import type { Limits } from './limits.js';
+import { textContent, textPart } from './text-content.js';
 import { validate } from './validate.js';
 
-const textPart = z.strictObject({
-  type: z.custom<'text'>((value) => value === 'text', {
-    error: "is not supported, other than 'text'",
-    params: { code: 'unsupported_field' },
-  }),
-  text,
-});
+const part = textPart({ cache_control: cacheMark });
 
 /** A message of a chat. */
 export function message(limits: Limits) {
   return z.strictObject({
     role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
-    content: z
-      .preprocess(
-        (value) => (typeof value === 'string' ? [{ type: 'text', text: value }] : value),
-        z
-          .custom((value) => Array.isArray(value), 'must be a string or an array of text parts')
-          .pipe(list(textPart, limits.partsMax)),
-      )
-      .describe('A string, or text parts, which are joined by line feeds.'),
+    content: textContent(part, limits.partsMax).describe(
+      'A string, or text parts, which are joined by line feeds.',
+    ),
     name: optional(text.min(1).max(256)).describe('Passed to the chat template.'),
     tool_call_id: optional(z.string()).describe('Accepted and without effect.'),
     tool_calls: unsupported([]),
@@ -52,6 +48,7 @@ export function chatSchema(limits: Limits) {
   return z
     .strictObject({
       ...sharedFields(limits),
+      ...cacheConventions(limits),
       messages: list(message(limits), limits.messagesMax)
         .refine((messages) => messages.length > 0, 'must not be empty')
         .describe('The conversation so far, oldest first.'),
@@ -75,8 +72,6 @@ export function chatSchema(limits: Limits) {
       moderation: unsupported(),
       parallel_tool_calls: unsupported(true, false),
       prediction: unsupported(),
-      prompt_cache_key: unsupported(),
-      prompt_cache_retention: unsupported(),
       reasoning_effort: unsupported('none'),
       response_format: unsupported({ type: 'text' }),
       safety_identifier: unsupported(),
@@ -89,6 +84,7 @@ export function chatSchema(limits: Limits) {
     })
     .superRefine((body, context) => {
       refuseStreamOptionsAlone(body, context);
+      refuseCacheContradiction(body, context);
       if (
         body.max_tokens !== undefined &&
         body.max_completion_tokens !== undefined &&
@@ -113,7 +109,7 @@ export function chatSchema(limits: Limits) {
 export function messageOf({ role, content, name }: z.output<ReturnType<typeof message>>): ChatMessage {
   return {
     role,
-    content: content.map((part) => part.text).join('\n'),
+    content,
     ...(name === undefined ? {} : { name }),
   };
 }
@@ -126,13 +122,14 @@ export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown)
     model: body.model,
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
+    cacheSalt: body.cache_salt,
     work: {
       prompt: { kind: 'chat', messages, documents: body.documents },
       promptField: 'messages',
       n: body.n,
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
       stop: body.stop ?? [],
-      cache: cacheOf(body.cache),
+      cache: cacheOf(body),
       priority: body.priority,
       deadlineMs: body.deadline_ms,
       sampling: samplingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : undefined),

@@ -1,5 +1,5 @@
 /**
- * One completion request over HTTP, in either dialect:
+ * One completion request over HTTP, in any dialect:
  *
  * 1. read and validate the body; a bad one ends here;
  * 2. hand it to the service, with a signal that fires when the client goes away;
@@ -10,11 +10,11 @@ import { randomUUID } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
 import type { CompletionService } from '../serving/completion.js';
 import type { Outcome, Statistics } from '../serving/statistics.js';
-import { answerInStream, answerWhole, type End } from './answer.js';
+import { answerInStream, answerWhole } from './answer.js';
 import type { BodyReader } from './body.js';
-import type { Dialect } from './dialect.js';
+import type { Dialect, End } from './dialect.js';
 import { modelNotFound, toRadixkvError } from './error-response.js';
-import { namespaceOf, tenantOf } from './namespace.js';
+import { saltedNamespace, tenantOf } from './namespace.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
 function clientGone(res: Response): AbortSignal {
@@ -50,18 +50,10 @@ export function completionRoute({
     const { model } = service;
     if (parsed.model !== model.id) throw modelNotFound(model.id);
     const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
-    const events = service.complete({
-      ...parsed.work,
-      id,
-      namespace: namespaceOf(req.get('authorization')),
-      signal,
-    });
-    const head = {
-      id,
-      created: Math.floor(Date.now() / 1000),
-      model: model.id,
-      ...(model.fingerprint === undefined ? {} : { system_fingerprint: model.fingerprint }),
-    };
+    const tenant = dialect.tenantOf(req);
+    const namespace = saltedNamespace(tenant, parsed.cacheSalt);
+    const events = service.complete({ ...parsed.work, id, tenant, namespace, signal });
+    const head = { id, created: Math.floor(Date.now() / 1000), model };
     const answer = parsed.stream ? answerInStream : answerWhole;
     await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
   };
@@ -80,7 +72,7 @@ export function completionRoute({
       if (signal.aborted) outcome = 'aborted';
       statistics.record({
         endpoint: dialect.endpoint,
-        tenant: tenantOf(namespaceOf(req.get('authorization'))),
+        tenant: tenantOf(dialect.tenantOf(req)),
         model: service.model.id,
         outcome,
         ...(report === undefined ? {} : { report }),

@@ -1,43 +1,68 @@
 /**
- * What tells the two completion endpoints apart: how a body is read, and what the JSON of an answer looks like.
+ * What tells the completion endpoints apart: how a body is read, whose request it is, and what the JSON of an answer or
+ * an error looks like.
  *
- * The route (completion-route.ts) drives both through this interface and knows neither's shapes.
+ * The route (completion-route.ts) drives all of them through this interface and knows nobody's shapes.
  */
-import type { CompletionRequest, FinishReason, TokenLogprob } from '../serving/completion.js';
+import type { Request } from 'express';
+import type {
+  CompletionEvent,
+  CompletionRequest,
+  FinishReason,
+  ModelCard,
+  TokenLogprob,
+} from '../serving/completion.js';
 import type { Endpoint } from '../serving/statistics.js';
+import type { StreamEvent } from './sse.js';
 
 /** A validated request body. */
 export interface Parsed {
   readonly model: string;
   readonly stream: boolean;
-  /** Whether a stream ends with a chunk that carries `usage`. */
+  /** Whether a stream ends with a chunk that carries `usage`; of no matter to dialects that always say it. */
   readonly includeUsage: boolean;
-  readonly work: Omit<CompletionRequest, 'id' | 'namespace' | 'signal'>;
+  /** Sets the request's KV apart from that of its tenant's other requests. */
+  readonly cacheSalt: string | undefined;
+  readonly work: Omit<CompletionRequest, 'id' | 'tenant' | 'namespace' | 'signal'>;
 }
 
+/** What all parts of one answer have in common. */
+export interface Head {
+  readonly id: string;
+  /** Seconds since the epoch. */
+  readonly created: number;
+  readonly model: ModelCard;
+}
+
+export type End = Extract<CompletionEvent, { type: 'end' }>;
+
 /** One finished choice. `logprobs` is `undefined` when the request did not ask for them. */
-interface Choice {
+export interface FinishedChoice {
   readonly index: number;
   readonly text: string;
   readonly logprobs: readonly TokenLogprob[] | undefined;
   readonly reason: FinishReason;
+  readonly stopString: string | undefined;
 }
 
-/** Renders the choices of one stream; it may remember what it has sent. */
-interface ChunkRenderer {
-  /** What a choice opens with, before its first text; `undefined` for nothing. */
-  opening(index: number): object | undefined;
-  delta(index: number, text: string, logprobs: readonly TokenLogprob[] | undefined): object;
-  finish(index: number, reason: FinishReason): object;
+/** A whole answer. */
+export interface Finished {
+  readonly choices: readonly FinishedChoice[];
+  readonly end: End;
 }
+
+/** What a stream sends for each event of the service, maybe later than it came. It remembers what it has sent. */
+export type StreamRenderer = (event: CompletionEvent) => readonly StreamEvent[];
 
 export interface Dialect {
   readonly endpoint: Endpoint;
+  readonly path: string;
   readonly idPrefix: string;
-  readonly replyObject: string;
-  readonly chunkObject: string;
+  /** The namespace of the API key that the request comes with, `''` without one. */
+  tenantOf(req: Request): string;
   /** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
   parse(body: unknown): Parsed;
-  choice(choice: Choice): object;
-  createChunkRenderer(): ChunkRenderer;
+  whole(head: Head, parsed: Parsed, finished: Finished): object;
+  /** Of one answer. The renderer's last events are those for the end event: at least one. */
+  createStream(head: Head, parsed: Parsed): StreamRenderer;
 }

@@ -1,7 +1,10 @@
-/** Errors in OpenAI's shape, as a response or, once a stream has begun, as its last event. */
+/** Errors as a response or, once a stream has begun, as its last event; in OpenAI's shape unless a path has another. */
 import type { ErrorRequestHandler } from 'express';
 import { ERRORS, RadixkvError } from '../errors.js';
-import { endEventStream } from './sse.js';
+import { endEventStream, type StreamEvent } from './sse.js';
+
+/** An error as an event of a stream, whose data is also the body of an error response. */
+export type ErrorShape = (error: RadixkvError, requestId: string) => StreamEvent;
 
 const RETRY_AFTER_S = 1;
 
@@ -37,7 +40,7 @@ export function modelNotFound(servedId: string): RadixkvError {
   });
 }
 
-/** The body of an error response. */
+/** The body of an error response, in OpenAI's shape. */
 export function errorJson(error: RadixkvError) {
   return {
     error: {
@@ -49,19 +52,24 @@ export function errorJson(error: RadixkvError) {
   };
 }
 
+export const openAiError: ErrorShape = (error) => ({ data: errorJson(error) });
+
 /** Express's last handler: answers every error that a route or a parser throws. */
-export const respondWithError: ErrorRequestHandler = (thrown: unknown, _req, res, _next) => {
-  const error = toRadixkvError(thrown);
-  if (error.status >= 500) res.err = error;
-  if (res.destroyed || res.writableEnded) return;
-  if (res.headersSent) {
-    endEventStream(res, JSON.stringify(errorJson(error)));
-    return;
-  }
-  if (error.status === 429 || error.status === 503) {
-    res.setHeader('retry-after', String(error.retryAfterS ?? RETRY_AFTER_S));
-  }
-  // OpenAI's clients retry any 5xx unless told otherwise.
-  if (!ERRORS[error.code].retryable) res.setHeader('x-should-retry', 'false');
-  res.status(error.status).json(errorJson(error));
-};
+export function respondWithError(shape: ErrorShape): ErrorRequestHandler {
+  return (thrown: unknown, _req, res, _next) => {
+    const error = toRadixkvError(thrown);
+    if (error.status >= 500) res.err = error;
+    if (res.destroyed || res.writableEnded) return;
+    const event = shape(error, res.get('x-request-id') ?? '');
+    if (res.headersSent) {
+      endEventStream(res, event);
+      return;
+    }
+    if (error.status === 429 || error.status === 503) {
+      res.setHeader('retry-after', String(error.retryAfterS ?? RETRY_AFTER_S));
+    }
+    // The official clients retry any 5xx unless told otherwise.
+    if (!ERRORS[error.code].retryable) res.setHeader('x-should-retry', 'false');
+    res.status(error.status).json(event.data);
+  };
+}

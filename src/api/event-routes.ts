@@ -61,7 +61,8 @@ export function eventsRoute(events: CacheEvents, { eventStreamsMax }: Limits): R
     try {
       for await (const event of events.read(from, aborter.signal)) {
         const isOwn = event.type === 'gap' || event.namespace === namespace;
-        if (isOwn) await sendEvent(res, eventJson(event), event.type === 'gap' ? event.to : event.seq);
+        const id = event.type === 'gap' ? event.to : event.seq;
+        if (isOwn) await sendEvent(res, { id, data: eventJson(event) });
       }
     } finally {
       streams--;

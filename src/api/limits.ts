@@ -14,6 +14,10 @@ export interface Limits {
   readonly partsMax: number;
   readonly stopStringsMax: number;
   readonly logitBiasMax: number;
+  /** `cache_salt`. */
+  readonly cacheSaltCharactersMax: number;
+  /** `prompt_cache_key`; OpenAI's own limit. */
+  readonly promptCacheKeyCharactersMax: number;
   /** Documents of one prompt. */
   readonly documentsMax: number;
   /** Of the text of a document, in UTF-16 code units, as everything that is counted in characters. */
@@ -38,6 +42,8 @@ export const DEFAULT_LIMITS: Limits = {
   partsMax: 4096,
   stopStringsMax: 16,
   logitBiasMax: 1024,
+  cacheSaltCharactersMax: 1024,
+  promptCacheKeyCharactersMax: 64,
   documentsMax: 256,
   documentCharactersMax: 1_000_000,
   titleCharactersMax: 1024,

@@ -1,10 +1,24 @@
 /**
- * Server-sent events by hand: one `data:` line an event.
+ * Server-sent events by hand: one `data:` line an event, behind an `event:` line where it has a name.
  *
  * A slow reader slows the writer: each send waits until the socket has room or is gone. Nothing is written to a
  * response whose connection is gone.
  */
 import type { ServerResponse } from 'node:http';
+
+export interface StreamEvent {
+  /** By which a client asks to go on after it. */
+  readonly id?: number;
+  readonly event?: string;
+  /** Objects become JSON. */
+  readonly data: object | string;
+}
+
+function frame({ id, event, data }: StreamEvent): string {
+  const number = id === undefined ? '' : `id: ${id}\n`;
+  const name = event === undefined ? '' : `event: ${event}\n`;
+  return `${number}${name}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`;
+}
 
 /** Sends the headers; from now on an error can only be an event. */
 export function openEventStream(res: ServerResponse): void {
@@ -28,11 +42,10 @@ function drainOrClose(res: ServerResponse): Promise<void> {
   });
 }
 
-/** Sends one event and waits for room for the next. @param id by which a client asks to go on after it */
-export async function sendEvent(res: ServerResponse, event: object, id?: number): Promise<void> {
+/** Sends one event and waits for room for the next. */
+export async function sendEvent(res: ServerResponse, event: StreamEvent): Promise<void> {
   if (res.destroyed) return;
-  const head = id === undefined ? '' : `id: ${id}\n`;
-  if (!res.write(`${head}data: ${JSON.stringify(event)}\n\n`)) await drainOrClose(res);
+  if (!res.write(frame(event))) await drainOrClose(res);
 }
 
 /** Sends what no client sees, so that a proxy does not take a quiet stream for a dead one. */
@@ -40,7 +53,7 @@ export function sendPing(res: ServerResponse): void {
   if (!res.destroyed && !res.writableNeedDrain) res.write(': ping\n\n');
 }
 
-/** Ends the stream with a last event, given as its data. */
-export function endEventStream(res: ServerResponse, data: string): void {
-  if (!res.destroyed) res.end(`data: ${data}\n\n`);
+/** Ends the stream with a last event. */
+export function endEventStream(res: ServerResponse, event: StreamEvent): void {
+  if (!res.destroyed) res.end(frame(event));
 }

@@ -5,6 +5,7 @@
 import type { TokenLogprob } from '../serving/completion.js';
 import type { Dialect } from './dialect.js';
 import type { Limits } from './limits.js';
+import { openAiAnswers } from './openai-answer.js';
 import { parseText, textSchema } from './text-schema.js';
 
 /** Code points that begin in `bytes`: a token may end within one, so its text can't be counted. */
@@ -35,28 +36,31 @@ export function createTextDialect(limits: Limits): Dialect {
   const schema = textSchema(limits);
   return {
     endpoint: 'completions',
+    path: '/v1/completions',
     idPrefix: 'cmpl-',
-    replyObject: 'text_completion',
-    chunkObject: 'text_completion',
     parse: (body) => parseText(schema, body),
-    choice: ({ index, text, logprobs, reason }) => ({
-      index,
-      text,
-      logprobs: logprobs === undefined ? null : logprobsJson(logprobs, 0).json,
-      finish_reason: reason,
+    ...openAiAnswers({
+      replyObject: 'text_completion',
+      chunkObject: 'text_completion',
+      choice: ({ index, text, logprobs, reason }) => ({
+        index,
+        text,
+        logprobs: logprobs === undefined ? null : logprobsJson(logprobs, 0).json,
+        finish_reason: reason,
+      }),
+      createChunkRenderer: () => {
+        const offsets = new Map<number, number>();
+        return {
+          opening: () => undefined,
+          delta: (index, text, logprobs) => {
+            if (logprobs === undefined) return { index, text, logprobs: null, finish_reason: null };
+            const { json, nextOffset } = logprobsJson(logprobs, offsets.get(index) ?? 0);
+            offsets.set(index, nextOffset);
+            return { index, text, logprobs: json, finish_reason: null };
+          },
+          finish: (index, reason) => ({ index, text: '', logprobs: null, finish_reason: reason }),
+        };
+      },
     }),
-    createChunkRenderer: () => {
-      const offsets = new Map<number, number>();
-      return {
-        opening: () => undefined,
-        delta: (index, text, logprobs) => {
-          if (logprobs === undefined) return { index, text, logprobs: null, finish_reason: null };
-          const { json, nextOffset } = logprobsJson(logprobs, offsets.get(index) ?? 0);
-          offsets.set(index, nextOffset);
-          return { index, text, logprobs: json, finish_reason: null };
-        },
-        finish: (index, reason) => ({ index, text: '', logprobs: null, finish_reason: reason }),
-      };
-    },
   };
 }

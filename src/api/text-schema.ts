@@ -1,7 +1,12 @@
 /** The body of `POST /v1/completions`, and its translation into the words of the service. */
 import { z } from 'zod';
 import type { Prompt } from '../serving/completion.js';
-import { cacheControlWithoutDocuments, cacheOf } from './cache-schema.js';
+import {
+  cacheControlWithoutDocuments,
+  cacheConventions,
+  cacheOf,
+  refuseCacheContradiction,
+} from './cache-schema.js';
 import type { Parsed } from './dialect.js';
 import {
   defaulted,
@@ -49,6 +54,7 @@ export function textSchema(limits: Limits) {
   return z
     .strictObject({
       ...sharedFields(limits),
+      ...cacheConventions(limits),
       prompt: prompt.describe('A string or an array of token ids.'),
       max_tokens: defaulted(z.int().min(1), DEFAULT_MAX_TOKENS).describe(
         'Tokens to generate at most, for each choice.',
@@ -61,7 +67,10 @@ export function textSchema(limits: Limits) {
       echo: unsupported(false),
       suffix: unsupported(''),
     })
-    .superRefine(refuseStreamOptionsAlone);
+    .superRefine((body, context) => {
+      refuseStreamOptionsAlone(body, context);
+      refuseCacheContradiction(body, context);
+    });
 }
 
 /** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
@@ -71,13 +80,14 @@ export function parseText(schema: ReturnType<typeof textSchema>, input: unknown)
     model: body.model,
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
+    cacheSalt: body.cache_salt,
     work: {
       prompt: body.prompt,
       promptField: 'prompt',
       n: body.n,
       maxTokens: body.max_tokens,
       stop: body.stop ?? [],
-      cache: cacheOf(body.cache),
+      cache: cacheOf(body),
       priority: body.priority,
       deadlineMs: body.deadline_ms,
       sampling: samplingOf(body, body.logprobs),

@@ -146,13 +146,14 @@ export class BlendSession {
   ): Promise<Float32Array> {
     const plan = planBlend(layout, chosen, { tileRows: this.#tileRows });
     const gathered = this.createRun(tokens.length);
-    gathered.gather(run, plan.past);
     let logits: Float32Array = new Float32Array();
-    for (const { rows, keys } of plan.tiles) {
+    for (const { past, rows, keys } of plan.tiles) {
+      const start = keys.length - rows.length;
+      gathered.gather(run, past, start - past.length);
       const rowTokens = rows.map((position) => tokens[position]!);
       logits = await this.runner.prefillScattered(gathered, { tokens: rowTokens, positions: rows, keys });
+      run.scatter(gathered, start, rows);
     }
-    run.scatter(gathered, plan.past.length, plan.rows);
     return logits;
   }
 

@@ -132,7 +132,8 @@ export class CacheDesk {
 
   /** Tokens of a prompt, without documents. @throws RadixkvError as a completion of it would. */
   encode({ prompt, promptField, namespace }: AskedPrompt): Int32Array {
-    return this.#parts.prompts.encode({ prompt, promptField, namespace, cache: DEFAULT_CACHE }).tokens;
+    const asked = { prompt, promptField, tenant: namespace, namespace, cache: DEFAULT_CACHE };
+    return this.#parts.prompts.encode(asked).tokens;
   }
 
   #lookup(namespace: string, tokens: Int32Array): LookupReading {

@@ -167,6 +167,7 @@ export class Warming {
       id,
       prompt: { kind: 'tokens', tokens: [...tokens] },
       promptField: 'prompt',
+      tenant: namespace,
       namespace,
       n: 1,
       maxTokens: 1,

@@ -67,11 +67,11 @@ export class DeviceRun {
     }
   }
 
-  /** Copies any rows of another run, in the order given, to rows `[0, rows.length)`. */
-  gather(other: DeviceRun, rows: Int32Array): void {
+  /** Copies any rows of another run, in the order given, to rows `[start, start + rows.length)`. */
+  gather(other: DeviceRun, rows: Int32Array, start = 0): void {
     for (const { row, at, count } of stretches(rows)) {
       for (let section = 0; section < this.#layout.sections; section++) {
-        this.rows(section, at, at + count).set(other.rows(section, row, row + count));
+        this.rows(section, start + at, start + at + count).set(other.rows(section, row, row + count));
       }
     }
   }

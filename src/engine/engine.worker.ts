@@ -98,8 +98,8 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
       const logits = await runner.prefill(get(runs, run), start, tokens);
       return { sampled: wanted.map((id) => get(samplers, id).sample(logits)) };
     },
-    gather({ from, to, rows }) {
-      get(runs, to).gather(get(runs, from), rows);
+    gather({ from, to, rows, at }) {
+      get(runs, to).gather(get(runs, from), rows, at);
     },
     scatter({ from, to, start, rows }) {
       get(runs, to).scatter(get(runs, from), start, rows);

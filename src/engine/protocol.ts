@@ -76,8 +76,14 @@ export type EngineRequest =
       readonly tokens: Int32Array;
       readonly samplers: readonly SamplerId[];
     }
-  /** Copies rows `rows` of another run, in this order, to the rows `[0, rows.length)`. */
-  | { readonly op: 'gather'; readonly from: RunId; readonly to: RunId; readonly rows: Int32Array }
+  /** Copies rows `rows` of another run, in this order, to the rows `[at, at + rows.length)`. */
+  | {
+      readonly op: 'gather';
+      readonly from: RunId;
+      readonly to: RunId;
+      readonly rows: Int32Array;
+      readonly at: number;
+    }
   /** Copies the rows of another run from `start` on to the rows `rows`, in this order. */
   | {
       readonly op: 'scatter';

@@ -53,6 +53,9 @@ export function scratchTokens(promptTokens: number, { segments }: BlendOrder): n
 /** Question tokens that choose: the last ones. */
 const SCORED_TOKENS_MAX = 256;
 
+/** Most rows of a tile: shorter ones read fewer keys, and have the weights read more often. */
+const TILE_ROWS = 128;
+
 export class Blending {
   readonly #cache: KvCache;
   readonly #engine: Engine;
@@ -209,7 +212,7 @@ export class Blending {
     // Rows between that are not computed yet are left out: the rows that are read follow each other.
     if (known.length < spanStart) {
       run = this.#scratch;
-      await this.#timed('selectMs', { op: 'gather', from: this.#run.id, to: run.id, rows: known });
+      await this.#timed('selectMs', { op: 'gather', from: this.#run.id, to: run.id, at: 0, rows: known });
     }
     const { attention } = await this.#timed<'score'>('selectMs', {
       op: 'score',
@@ -249,12 +252,14 @@ export class Blending {
     createSamplers: () => readonly SamplerId[],
   ): AsyncGenerator<void, readonly SampledToken[], void> {
     const [run, scratch] = [this.#run, this.#scratch];
-    const plan = planBlend(layout, this.#chosen, { tileRows: this.#tileTokens() });
-    await this.#timed('recomputeMs', { op: 'gather', from: run.id, to: scratch.id, rows: plan.past });
+    const tileRows = Math.min(this.#tileTokens(), TILE_ROWS);
+    const plan = planBlend(layout, this.#chosen, { tileRows });
     let sampled: readonly SampledToken[] = [];
-    for (const [i, { rows, keys }] of plan.tiles.entries()) {
+    for (const [i, { past, rows, keys }] of plan.tiles.entries()) {
       if (i > 0) yield;
       const isLast = i === plan.tiles.length - 1;
+      const at = keys.length - rows.length - past.length;
+      await this.#timed('recomputeMs', { op: 'gather', from: run.id, to: scratch.id, rows: past, at });
       const result = await this.#timed<'prefillScattered'>('recomputeMs', {
         op: 'prefillScattered',
         run: scratch.id,
@@ -264,9 +269,9 @@ export class Blending {
         samplers: isLast ? createSamplers() : [],
       });
       sampled = result.sampled;
+      const start = keys.length - rows.length;
+      await this.#timed('recomputeMs', { op: 'scatter', from: scratch.id, to: run.id, start, rows });
     }
-    const start = plan.past.length;
-    await this.#timed('recomputeMs', { op: 'scatter', from: scratch.id, to: run.id, start, rows: plan.rows });
     this.#cache.blended(run, this.#prompt.length);
     return sampled;
   }

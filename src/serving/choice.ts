@@ -64,11 +64,10 @@ export class Choice {
     }
     const text = this.#detokenizer.push(sampled.token);
     this.#drawnLength += text.length;
-    const { emit, stopped } = this.#stop.push(text);
-    if (stopped) {
+    const { emit, stop } = this.#stop.push(text);
+    if (stop !== undefined) {
       this.#delta(emit);
-      this.#isFinished = true;
-      this.#emit({ type: 'finish', index: this.index, reason: 'stop' });
+      this.#end('stop', stop);
     } else if (this.#tokens >= this.#tokensMax) {
       this.#delta(emit);
       this.#finish('length');
@@ -78,9 +77,14 @@ export class Choice {
   /** Emits what is still held back, and the end. */
   #finish(reason: FinishReason): void {
     const rest = this.#stop.push(this.#detokenizer.flush());
-    this.#delta(rest.stopped ? rest.emit : rest.emit + this.#stop.flush());
+    this.#delta(rest.stop === undefined ? rest.emit + this.#stop.flush() : rest.emit);
+    this.#end(rest.stop === undefined ? reason : 'stop', rest.stop);
+  }
+
+  #end(reason: FinishReason, stopString: string | undefined): void {
     this.#isFinished = true;
-    this.#emit({ type: 'finish', index: this.index, reason: rest.stopped ? 'stop' : reason });
+    const found = stopString === undefined ? {} : { stopString };
+    this.#emit({ type: 'finish', index: this.index, reason, ...found });
   }
 
   #delta(text: string): void {

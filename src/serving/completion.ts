@@ -89,7 +89,9 @@ export interface CompletionRequest {
   readonly prompt: Prompt;
   /** Field that error messages blame for the prompt: `messages` or `prompt`. */
   readonly promptField: 'messages' | 'prompt';
-  /** Isolation: sequences of different namespaces never share KV. Derived from the API key, `''` without one. */
+  /** Who asks: owns stored documents and has a fair share of the engine. Derived from the API key, `''` without one. */
+  readonly tenant: string;
+  /** Isolation: sequences of different namespaces never share KV. The tenant, or a part of it that a salt sets apart. */
   readonly namespace: string;
   readonly n: number;
   /** `undefined`: up to the end of the context. */
@@ -138,15 +140,18 @@ export function tokensOf(tokens: TierTokens): number {
 }
 
 /** Prompt tokens by where their KV came from; the parts add up to `promptTokens`. */
-export interface Usage {
+export interface PromptUsage {
   readonly promptTokens: number;
-  readonly completionTokens: number;
   /** Exact: their KV equals a full prefill's. */
   readonly cachedTokens: TierTokens;
   /** Of documents at other positions, or of a blended prompt that this one continues; not recomputed. */
   readonly blendedTokens: TierTokens;
   /** Recomputed tokens of documents are among them. */
   readonly computedTokens: number;
+}
+
+export interface Usage extends PromptUsage {
+  readonly completionTokens: number;
 }
 
 /** What blending took, in milliseconds of the engine; reading from disk is in `loadMs` of the timings. */
@@ -210,6 +215,8 @@ export interface Timings {
 }
 
 export type CompletionEvent =
+  /** Exactly once, first, when the prompt is computed: what the end event says of it too. */
+  | { readonly type: 'prompt'; readonly usage: PromptUsage }
   /** Text of choice `index`; never ends within a UTF-8 character. `logprobs` are those of the tokens in `text`. */
   | {
       readonly type: 'delta';
@@ -217,8 +224,13 @@ export type CompletionEvent =
       readonly text: string;
       readonly logprobs?: readonly TokenLogprob[];
     }
-  /** Exactly once for each choice, after its last delta. */
-  | { readonly type: 'finish'; readonly index: number; readonly reason: FinishReason }
+  /** Exactly once for each choice, after its last delta. `stopString`: the one that ended it, if one did. */
+  | {
+      readonly type: 'finish';
+      readonly index: number;
+      readonly reason: FinishReason;
+      readonly stopString?: string;
+    }
   /** Exactly once, last. */
   | {
       readonly type: 'end';

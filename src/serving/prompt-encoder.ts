@@ -19,7 +19,10 @@ export interface EncoderParts {
 }
 
 /** The part of a request that its prompt is made of. */
-export type EncodedRequest = Pick<CompletionRequest, 'prompt' | 'promptField' | 'namespace' | 'cache'>;
+export type EncodedRequest = Pick<
+  CompletionRequest,
+  'prompt' | 'promptField' | 'tenant' | 'namespace' | 'cache'
+>;
 
 export interface EncodedPrompt {
   readonly tokens: Int32Array;
@@ -59,7 +62,7 @@ export class PromptEncoder {
     if (prompt.kind !== 'chat') return { tokens: this.#plainTokens(request), documents: NO_DOCUMENTS };
     const { tokenizer, template, passages } = this.#parts;
     const { messages, documents } = prompt;
-    const found = documents.map((document, i) => this.#resolve(request.namespace, document, i));
+    const found = documents.map((document, i) => this.#resolve(request.tenant, document, i));
     const texts = [...messages.map(({ content }) => content), ...found.map(({ text }) => text)];
     this.#checkLength(
       texts.reduce((sum, text) => sum + text.length, 0),
@@ -95,10 +98,10 @@ export class PromptEncoder {
     return this.#nonEmpty(tokenizer.addBos ? withBos(tokenizer, tokens) : tokens, param);
   }
 
-  #resolve(namespace: string, document: PromptDocument, index: number): Passage {
+  #resolve(tenant: string, document: PromptDocument, index: number): Passage {
     if ('text' in document) return document;
     const { id } = document;
-    const passage = this.#parts.documents?.find(namespace, id);
+    const passage = this.#parts.documents?.find(tenant, id);
     if (passage !== undefined) return passage;
     throw new RadixkvError('document_not_found', `There is no document '${id}'.`, {
       param: `documents[${index}].id`,

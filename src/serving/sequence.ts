@@ -14,10 +14,10 @@ import {
   type CompletionRequest,
   mapTiers,
   NO_TOKENS,
+  type PromptUsage,
   type TierTokens,
   type Timings,
   tokensOf,
-  type Usage,
 } from './completion.js';
 import { EventQueue } from './event-queue.js';
 import type { Waiting } from './policy.js';
@@ -135,7 +135,7 @@ export class Sequence implements Waiting {
   }
 
   get tenant(): string {
-    return this.request.namespace;
+    return this.request.tenant;
   }
 
   get priority(): number {
@@ -211,19 +211,23 @@ export class Sequence implements Waiting {
     this.#openedAt ??= this.#now();
   }
 
+  /** The prompt is computed, and its answers begin: once. */
   firstToken(): void {
-    this.#firstTokenAt ??= this.#now();
+    this.#firstTokenAt = this.#now();
+    this.events.push({ type: 'prompt', usage: this.#promptUsage() });
   }
 
   /** The last event: what the request used. */
   end(): void {
     const wantsExplanation = this.request.cache.explain && this.#firstTokenAt !== undefined;
     const explanation = wantsExplanation ? { explanation: this.#explanation() } : {};
-    this.events.push({ type: 'end', usage: this.#usage(), timings: this.#timings(), ...explanation });
+    const completionTokens = this.choices.reduce((sum, choice) => sum + choice.tokens, 0);
+    const usage = { ...this.#promptUsage(), completionTokens };
+    this.events.push({ type: 'end', usage, timings: this.#timings(), ...explanation });
     this.events.end();
   }
 
-  #usage(): Usage {
+  #promptUsage(): PromptUsage {
     // An aborted request may have computed a part only.
     const isComplete = this.#firstTokenAt !== undefined;
     const blendedTokens = this.blending !== undefined && isComplete ? this.#reused() : this.continued;
@@ -231,7 +235,6 @@ export class Sequence implements Waiting {
     const promptTokens = isComplete ? this.prompt.length : Math.max(reused, this.run?.length ?? 0);
     return {
       promptTokens,
-      completionTokens: this.choices.reduce((sum, choice) => sum + choice.tokens, 0),
       cachedTokens: this.cached,
       blendedTokens,
       computedTokens: promptTokens - reused,

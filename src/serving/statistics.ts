@@ -22,7 +22,7 @@ import {
 
 export type { Outcome } from './counts.js';
 
-export const ENDPOINTS = ['chat.completions', 'completions'] as const;
+export const ENDPOINTS = ['chat.completions', 'completions', 'messages'] as const;
 export type Endpoint = (typeof ENDPOINTS)[number];
 
 /** One request at its end. `report` is what the service said in its `end` event, if it came to that. */

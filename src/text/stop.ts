@@ -23,19 +23,19 @@ export class StopMatcher {
     this.#heldMax = stop.reduce((longest, string) => Math.max(longest, string.length - 1), 0);
   }
 
-  /** Takes the next text; `emit` may be shown now. After `stopped` nothing more may be pushed. */
-  push(text: string): { readonly emit: string; readonly stopped: boolean } {
+  /** Takes the next text; `emit` may be shown now. After `stop`, the string that was found, nothing more may be pushed. */
+  push(text: string): { readonly emit: string; readonly stop: string | undefined } {
     assert.ok(!this.#stopped, 'text after a stop string');
     const all = this.#held + text;
     const match = this.#firstMatch(all);
     if (match !== undefined) {
       this.#stopped = true;
       this.#held = '';
-      return { emit: all.slice(0, match), stopped: true };
+      return { emit: all.slice(0, match.start), stop: match.string };
     }
     const held = this.#heldLength(all);
     this.#held = all.slice(all.length - held);
-    return { emit: all.slice(0, all.length - held), stopped: false };
+    return { emit: all.slice(0, all.length - held), stop: undefined };
   }
 
   /** The held text, when no more will come. */
@@ -45,17 +45,17 @@ export class StopMatcher {
     return held;
   }
 
-  /** Where the stop string begins that ends first; `undefined` without one. */
-  #firstMatch(text: string): number | undefined {
-    let best: { start: number; end: number } | undefined;
+  /** The stop string that ends first, and where it begins; `undefined` without one. */
+  #firstMatch(text: string): { readonly string: string; readonly start: number } | undefined {
+    let best: { string: string; start: number; end: number } | undefined;
     for (const string of this.#stop) {
       const start = text.indexOf(string);
       const end = start + string.length;
       if (start < 0) continue;
       if (best === undefined || end < best.end || (end === best.end && start < best.start))
-        best = { start, end };
+        best = { string, start, end };
     }
-    return best?.start;
+    return best;
   }
 
   /** Length of the longest suffix that is the beginning of a stop string. */

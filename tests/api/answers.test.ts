@@ -195,6 +195,7 @@ test('text offsets count code points, also over tokens that end within a charact
       tokenOf('\ufffd', fox.slice(2)),
       tokenOf('b', [98]),
     ];
+    yield { type: 'prompt', usage: USAGE };
     yield { type: 'delta', index: 0, text: 'a', logprobs: tokens.slice(0, 1) };
     yield { type: 'delta', index: 0, text: '🦊b', logprobs: tokens.slice(1) };
     yield { type: 'finish', index: 0, reason: 'length' };
@@ -240,7 +241,10 @@ for (const [code, status, retryAfterS] of [
 
 test('an error after the stream began is its last event, and no [DONE] follows', async () => {
   const reply = scripted(
-    [{ type: 'delta', index: 0, text: 'Hel' }],
+    [
+      { type: 'prompt', usage: USAGE },
+      { type: 'delta', index: 0, text: 'Hel' },
+    ],
     new RadixkvError('engine_failed', 'The engine stopped.'),
   );
   const { app, statistics } = fakeApp({ reply });
@@ -267,6 +271,7 @@ test('a defect is a 500 that tells nothing of its cause and is not worth a retry
 
 test('a service that ends without its end event is a defect, not an answer', async () => {
   const reply = scripted([
+    { type: 'prompt', usage: USAGE },
     { type: 'delta', index: 0, text: 'Hel' },
     { type: 'finish', index: 0, reason: 'stop' },
   ]);

@@ -1,5 +1,6 @@
 /** The clients that the conformance suite runs with, behind one interface: each in its own words, nothing added. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import Anthropic from '@anthropic-ai/sdk';
 import { APICallError, generateText, streamText } from 'ai';
 import OpenAI, { APIError, APIUserAbortError } from 'openai';
 
@@ -41,6 +42,8 @@ export interface Failure {
 
 export interface ConformanceClient {
   readonly name: string;
+  /** Those that it speaks to. */
+  readonly endpoints: readonly Ask['endpoint'][];
   whole(ask: Ask): Promise<Answer>;
   /** `onDelta` sees each piece of text as it comes. */
   streamed(ask: Ask, signal?: AbortSignal, onDelta?: (text: string) => void): Promise<Answer>;
@@ -88,6 +91,7 @@ export function openaiClient(baseUrl: string, served: string): ConformanceClient
   const text = (ask: Ask) => ({ ...shared(ask), prompt: ask.prompt });
   return {
     name: 'openai',
+    endpoints: ['chat', 'text'],
     whole: async (ask) => {
       if (ask.endpoint === 'chat') {
         const { choices, usage } = await client.chat.completions.create(chat(ask));
@@ -194,6 +198,7 @@ export function aiSdkClient(baseUrl: string, served: string): ConformanceClient 
   });
   return {
     name: 'ai',
+    endpoints: ['chat', 'text'],
     whole: async (ask) => {
       const { text, finishReason, usage, response } = await generateText(settings(ask));
       return fromAi(text, finishReason, usage, logprobsOf(response.body));
@@ -232,5 +237,47 @@ export function aiSdkClient(baseUrl: string, served: string): ConformanceClient 
       };
     },
     isAbort: isAbortError,
+  };
+}
+
+function fromAnthropic({ content, stop_reason, usage }: Anthropic.Message): Answer {
+  const { input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens } = usage;
+  return {
+    text: content.map((block) => (block.type === 'text' ? block.text : '')).join(''),
+    finishReason: stop_reason === 'max_tokens' ? 'length' : 'stop',
+    promptTokens: input_tokens + cache_creation_input_tokens! + cache_read_input_tokens!,
+    completionTokens: output_tokens,
+    cachedTokens: cache_read_input_tokens!,
+    logprobs: [],
+  };
+}
+
+/** The official client of Anthropic. */
+export function anthropicClient(baseUrl: string, served: string): ConformanceClient {
+  const client = new Anthropic({ baseURL: baseUrl, apiKey: 'conformance', authToken: null, maxRetries: 0 });
+  const message = ({ prompt, maxTokens, stop, model = served, temperature = 0 }: Ask) => ({
+    model,
+    max_tokens: maxTokens,
+    temperature,
+    messages: [{ role: 'user' as const, content: prompt }],
+    ...(stop === undefined ? {} : { stop_sequences: [stop] }),
+  });
+  return {
+    name: 'anthropic',
+    endpoints: ['chat'],
+    whole: async (ask) => fromAnthropic(await client.messages.create(message(ask))),
+    streamed: async (ask, signal, onDelta) => {
+      const stream = client.messages.stream(message(ask), signal === undefined ? {} : { signal });
+      stream.on('text', (piece) => onDelta?.(piece));
+      return fromAnthropic(await stream.finalMessage());
+    },
+    failure: (error) => {
+      if (!(error instanceof Anthropic.APIError)) return undefined;
+      const { status, errorCode: code } = error;
+      const { param } = Object(error.details);
+      const retryable = status === 429 || (status ?? 500) >= 500;
+      return { status, code, param, retryable, className: error.constructor.name };
+    },
+    isAbort: (error) => error instanceof Anthropic.APIUserAbortError,
   };
 }

@@ -3,7 +3,6 @@ import { after, before, test } from 'node:test';
 import OpenAI, { InternalServerError, NotFoundError, RateLimitError } from 'openai';
 import { type RunningServer, startServer } from '../../src/api/server.js';
 import { RadixkvError } from '../../src/errors.js';
-import type { CompletionEvent, CompletionRequest } from '../../src/serving/completion.js';
 import { fakeApp } from '../support/fake-app.js';
 import { conformanceSuite } from './conformance.js';
 
@@ -28,24 +27,6 @@ function defect(): never {
   throw new TypeError('a defect');
 }
 
-async function* breakAfterFirst(request: CompletionRequest): AsyncGenerator<CompletionEvent> {
-  for await (const event of parts.service.answer(request)) {
-    yield event;
-    throw new RadixkvError('engine_failed', 'The engine stopped.');
-  }
-}
-
-/** Runs `body` while the service answers with `reply`. */
-async function whileReplying(reply: typeof parts.service.reply, body: () => Promise<void>): Promise<void> {
-  const usual = parts.service.reply;
-  parts.service.reply = reply;
-  try {
-    await body();
-  } finally {
-    parts.service.reply = usual;
-  }
-}
-
 test('the openai client lists and retrieves the model', async () => {
   const ids: string[] = [];
   for await (const each of openai().models.list()) ids.push(each.id);
@@ -62,7 +43,7 @@ test('the openai client turns overload and a failed engine into its own errors',
     const reply = () => {
       throw new RadixkvError(code, 'Later.', { retryAfterS: 3 });
     };
-    await whileReplying(reply, () =>
+    await parts.service.whileReplying(reply, () =>
       assert.rejects(openai().chat.completions.create(CHAT), (error) => {
         assert.ok(error instanceof type);
         assert.equal(error.headers.get('retry-after'), '3');
@@ -74,22 +55,25 @@ test('the openai client turns overload and a failed engine into its own errors',
 
 test('the openai client does not try again what no retry can mend', async () => {
   const requestsBefore = parts.service.requests.length;
-  await whileReplying(defect, () =>
+  await parts.service.whileReplying(defect, () =>
     assert.rejects(openai(2).chat.completions.create(CHAT), InternalServerError),
   );
   assert.equal(parts.service.requests.length, requestsBefore + 1);
 });
 
 test('the openai client throws when a stream breaks', async () => {
-  await whileReplying(breakAfterFirst, async () => {
-    const stream = await openai().chat.completions.create({ ...CHAT, stream: true });
-    let text = '';
-    const read = async () => {
-      for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
-    };
-    await assert.rejects(read(), /The engine stopped/);
-    assert.notEqual(text, '');
-  });
+  await parts.service.whileReplying(
+    (request) => parts.service.breakInText(request),
+    async () => {
+      const stream = await openai().chat.completions.create({ ...CHAT, stream: true });
+      let text = '';
+      const read = async () => {
+        for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
+      };
+      await assert.rejects(read(), /The engine stopped/);
+      assert.notEqual(text, '');
+    },
+  );
 });
 
 test('the openai client reads the older shape of log probabilities', async () => {

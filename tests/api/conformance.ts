@@ -6,7 +6,14 @@
  */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { type Ask, aiSdkClient, type ConformanceClient, type Failure, openaiClient } from './clients.js';
+import {
+  type Ask,
+  aiSdkClient,
+  anthropicClient,
+  type ConformanceClient,
+  type Failure,
+  openaiClient,
+} from './clients.js';
 
 export interface ConformanceTarget {
   readonly baseUrl: string;
@@ -17,7 +24,6 @@ export interface ConformanceTarget {
 const LONG = 'The quick brown fox jumps over the lazy dog while seven wizards watch from the hill. '.repeat(
   12,
 );
-const ENDPOINTS = ['chat', 'text'] as const;
 
 async function failureOf(client: ConformanceClient, answer: () => Promise<unknown>): Promise<Failure> {
   try {
@@ -104,25 +110,25 @@ function errors(client: () => ConformanceClient, target: () => ConformanceTarget
   });
 }
 
-function aborts(client: () => ConformanceClient, target: () => ConformanceTarget): void {
-  for (const endpoint of ENDPOINTS) {
-    test(`${endpoint}: a client that aborts in mid-stream ends its request`, {
-      timeout: 60_000,
-    }, async () => {
-      const before = await abortedRequests(target().baseUrl);
-      const aborter = new AbortController();
-      let pieces = 0;
-      const answer = client().streamed(
-        { endpoint, prompt: 'Count as far as you can.', maxTokens: 1000 },
-        aborter.signal,
-        () => {
-          if (++pieces === 3) aborter.abort();
-        },
-      );
-      await assert.rejects(answer, (error) => client().isAbort(error));
-      while ((await abortedRequests(target().baseUrl)) === before);
-    });
-  }
+function aborts(
+  client: () => ConformanceClient,
+  target: () => ConformanceTarget,
+  endpoint: Ask['endpoint'],
+): void {
+  test(`${endpoint}: a client that aborts in mid-stream ends its request`, { timeout: 60_000 }, async () => {
+    const before = await abortedRequests(target().baseUrl);
+    const aborter = new AbortController();
+    let pieces = 0;
+    const answer = client().streamed(
+      { endpoint, prompt: 'Count as far as you can.', maxTokens: 1000 },
+      aborter.signal,
+      () => {
+        if (++pieces === 3) aborter.abort();
+      },
+    );
+    await assert.rejects(answer, (error) => client().isAbort(error));
+    while ((await abortedRequests(target().baseUrl)) === before);
+  });
 }
 
 function logprobs(client: () => ConformanceClient): void {
@@ -150,16 +156,21 @@ function logprobs(client: () => ConformanceClient): void {
 /** Registers the suite; `target` is asked when its tests run. Greedy answers of the server must not vary. */
 export function conformanceSuite(name: string, target: () => ConformanceTarget): void {
   const clients = [
-    [openaiClient, 'openai', 'BadRequestError'],
-    [aiSdkClient, 'ai', 'AI_APICallError'],
+    [openaiClient, 'BadRequestError'],
+    [aiSdkClient, 'AI_APICallError'],
+    [anthropicClient, 'BadRequestError'],
   ] as const;
-  for (const [create, clientName, badRequest] of clients) {
+  for (const [create, badRequest] of clients) {
+    const { name: clientName, endpoints } = create('', '');
     suite(`${name}, ${clientName} client`, () => {
       const client = () => create(target().baseUrl, target().model);
-      for (const endpoint of ENDPOINTS) answers(client, endpoint);
-      logprobs(client);
+      for (const endpoint of endpoints) {
+        answers(client, endpoint);
+        aborts(client, target, endpoint);
+      }
+      // Anthropic's format has no log probabilities.
+      if (clientName !== 'anthropic') logprobs(client);
       errors(client, target, badRequest);
-      aborts(client, target);
     });
   }
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { ERRORS } from '../../src/errors.js';
+import { messagesError } from '../../src/api/messages-error.js';
+import { ERRORS, type ErrorCode, RadixkvError } from '../../src/errors.js';
 
 test('docs/errors.md and the error table list the same codes with the same status, type and retry', () => {
   const documented = readFileSync('docs/errors.md', 'utf8')
@@ -13,4 +14,20 @@ test('docs/errors.md and the error table list the same codes with the same statu
       { status: Number(status), type, retryable: retry === 'yes' },
     ]);
   assert.deepEqual(documented, Object.entries(ERRORS));
+});
+
+test('docs/errors.md says which type each status has in Anthropic’s shape', () => {
+  const documented = readFileSync('docs/errors.md', 'utf8')
+    .split('\n')
+    .map((line) => /^\| (\d+(?:, \d+)*) \| (\w+) \|$/.exec(line))
+    .filter((row) => row !== null)
+    .flatMap(([, statuses, type]) => statuses!.split(', ').map((status) => `${status} ${type}`));
+  const actual = Object.keys(ERRORS)
+    .filter((code): code is ErrorCode => Object.hasOwn(ERRORS, code))
+    .map((code) => {
+      const { data } = messagesError(new RadixkvError(code, 'No.'), 'req_1');
+      const { error } = JSON.parse(JSON.stringify(data));
+      return `${ERRORS[code].status} ${error.type}`;
+    });
+  assert.deepEqual(new Set(documented), new Set(actual));
 });

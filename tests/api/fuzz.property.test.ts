@@ -11,7 +11,10 @@ const CHAT = {
   model: 'fake/model-1',
   messages: [
     { role: 'system', content: 'Be brief.' },
-    { role: 'user', content: [{ type: 'text', text: 'Hello' }] },
+    {
+      role: 'user',
+      content: [{ type: 'text', text: 'Hello', cache_control: { type: 'ephemeral', ttl: '1h' } }],
+    },
   ],
   max_tokens: 3,
   temperature: 0,
@@ -23,6 +26,19 @@ const CHAT = {
   stream: true,
   documents: [{ id: 'a', title: 'One', text: 'the first' }, { text: 'the second' }],
   cache: { mode: 'blend', recompute_ratio: 0.2, selector: 'heads', explain: true },
+  cache_salt: 'a',
+  cache_prompt: true,
+  prompt_cache_key: 'b',
+  prompt_cache_retention: '24h',
+};
+const MESSAGE = {
+  model: 'fake/model-1',
+  system: [{ type: 'text', text: 'Be brief.', cache_control: { type: 'ephemeral' } }],
+  messages: [{ role: 'user', content: [{ type: 'text', text: 'Hello' }] }],
+  max_tokens: 3,
+  stop_sequences: ['x'],
+  metadata: { user_id: 'a' },
+  stream: true,
 };
 const TEXT = {
   model: 'fake/model-1',
@@ -77,6 +93,7 @@ const DOCUMENT = { title: 'One', text: 'the first', ttl_seconds: 60, pinned: tru
 const endpoint = fc.constantFrom(
   ['chat/completions', CHAT] as const,
   ['completions', TEXT] as const,
+  ['messages', MESSAGE] as const,
   ['documents/a', DOCUMENT] as const,
   ['documents/batch', { ...DOCUMENT, id: 'a' }] as const,
 );
@@ -133,7 +150,9 @@ suite('bad input', () => {
     assert.ok(answer.status < 500, `${answer.status} for ${text}`);
     if (answer.status >= 400) {
       const { error } = JSON.parse(answer.text);
-      assert.ok(error.message && error.type && error.code && error.param !== undefined);
+      const { code, param } =
+        path === 'messages' ? { ...error.details, code: error.details.error_code } : error;
+      assert.ok(error.message && error.type && code && param !== undefined);
     }
   };
 
@@ -176,6 +195,7 @@ suite('bad input', () => {
     ],
     ['many messages', 'chat/completions', `{"model":"m","messages":[${filled('{},')}{}]}`],
     ['many parts', 'chat/completions', `{"messages":[{"role":"user","content":[${filled('1,')}1]}]}`],
+    ['many blocks', 'messages', `{"messages":[{"role":"user","content":[${filled('1,')}1]}]}`],
     ['many tokens', 'completions', `{"model":"m","prompt":[${filled('1,')}1]}`],
     ['many stop strings', 'completions', `{"prompt":"a","stop":[${filled('"",')}""]}`],
     ['many unknown fields', 'completions', `{${fields}}`],

@@ -23,6 +23,7 @@ function gated() {
   const ended = promiseWithResolvers();
   async function* reply({ signal }: CompletionRequest): AsyncGenerator<CompletionEvent> {
     try {
+      yield { type: 'prompt', usage: USAGE };
       yield { type: 'delta', index: 0, text: 'Hello' };
       started.resolve();
       await Promise.race([gate, once(signal, 'abort')]);
@@ -105,6 +106,7 @@ suite('a client that goes away', () => {
     const big = 'x'.repeat(1024 * 1024);
     let sent = 0;
     async function* reply({ signal }: CompletionRequest): AsyncGenerator<CompletionEvent> {
+      yield { type: 'prompt', usage: USAGE };
       while (!signal.aborted) {
         sent++;
         yield { type: 'delta', index: 0, text: big };

@@ -388,7 +388,6 @@ async function backendOf(t: TestContext, directory: string): Promise<TestBackend
 
 test('what every client was told adds up to the statistics, and to those after a restart', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'radixkv-recount-'));
-  t.after(() => rmSync(directory, { recursive: true }));
   const backend = await backendOf(t, directory);
   const { id: model } = backend.service.model;
   const shop = await Shop.open(backend);
@@ -415,6 +414,8 @@ test('what every client was told adds up to the statistics, and to those after a
   await backend.close();
 
   const again = await backendOf(t, directory);
+  // Behind those that close what writes there.
+  t.after(() => rmSync(directory, { recursive: true }));
   const later = await Shop.open(again);
   assert.deepEqual(said(await later.get('/v1/cache/stats')), expected([]));
   const all = await later.get('/v1/cache/stats?window=all');

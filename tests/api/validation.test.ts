@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import supertest from 'supertest';
+import { namespaceOfKey } from '../../src/api/namespace.js';
 import { DEFAULT_CACHE } from '../../src/serving/completion.js';
 import { fakeApp } from '../support/fake-app.js';
 
@@ -10,6 +11,8 @@ const TEXT = { model: 'fake/model-1', prompt: 'Hello there' };
 type Row = [body: object, code: string, param: string | null];
 
 const CHAT_REFUSALS: Row[] = [
+  [{ cache_prompt: false, cache: { recompute_ratio: 0.1 } }, 'invalid_value', 'cache.recompute_ratio'],
+  [{ cache_prompt: false, cache: { selector: 'heads' } }, 'invalid_value', 'cache.selector'],
   [{ model: undefined }, 'invalid_value', 'model'],
   [{ model: null }, 'invalid_value', 'model'],
   [{ model: 'other' }, 'model_not_found', 'model'],
@@ -107,9 +110,42 @@ const CHAT_REFUSALS: Row[] = [
   [{ cache: { mode: 'exact', selector: 'heads' } }, 'invalid_value', 'cache.selector'],
   [{ cache: { explain: 1 } }, 'invalid_value', 'cache.explain'],
   [{ cache: { ttl: 1 } }, 'unsupported_field', 'cache.ttl'],
+  [
+    { messages: [{ role: 'user', content: [{ type: 'text', text: 'x', cache_control: true }] }] },
+    'invalid_value',
+    'messages[0].content[0].cache_control',
+  ],
+  [
+    {
+      messages: [
+        {
+          role: 'user',
+          content: [{ type: 'text', text: 'x', cache_control: { type: 'ephemeral', ttl: '2h' } }],
+        },
+      ],
+    },
+    'invalid_value',
+    'messages[0].content[0].cache_control.ttl',
+  ],
+];
+
+/** Of both endpoints. */
+const CACHE_REFUSALS: Row[] = [
+  [{ cache_salt: '' }, 'invalid_value', 'cache_salt'],
+  [{ cache_salt: 5 }, 'invalid_value', 'cache_salt'],
+  [{ cache_salt: 'a\ud800b' }, 'invalid_value', 'cache_salt'],
+  [{ cache_salt: 'x'.repeat(13) }, 'invalid_value', 'cache_salt'],
+  [{ cache_prompt: 'no' }, 'invalid_value', 'cache_prompt'],
+  [{ cache_prompt: true, cache: { mode: 'off' } }, 'invalid_value', 'cache_prompt'],
+  [{ cache_prompt: false, cache: { mode: 'auto' } }, 'invalid_value', 'cache_prompt'],
+  [{ cache_prompt: false, cache: { mode: 'exact' } }, 'invalid_value', 'cache_prompt'],
+  [{ prompt_cache_key: 5 }, 'invalid_value', 'prompt_cache_key'],
+  [{ prompt_cache_key: 'x'.repeat(65) }, 'invalid_value', 'prompt_cache_key'],
+  [{ prompt_cache_retention: '1h' }, 'invalid_value', 'prompt_cache_retention'],
 ];
 
 const TEXT_REFUSALS: Row[] = [
+  ...CACHE_REFUSALS,
   [{ prompt: undefined }, 'invalid_value', 'prompt'],
   [{ prompt: null }, 'invalid_value', 'prompt'],
   [{ prompt: '' }, 'invalid_value', 'prompt'],
@@ -135,7 +171,13 @@ const TEXT_REFUSALS: Row[] = [
 
 function refuses(path: string, valid: object, rows: readonly Row[]) {
   const { app, service } = fakeApp({
-    limits: { messagesMax: 10, documentsMax: 3, documentCharactersMax: 20, titleCharactersMax: 10 },
+    limits: {
+      messagesMax: 10,
+      documentsMax: 3,
+      documentCharactersMax: 20,
+      titleCharactersMax: 10,
+      cacheSaltCharactersMax: 12,
+    },
   });
   for (const [change, code, param] of rows) {
     test(`${path} refuses ${JSON.stringify(change).slice(0, 80)} as ${code} of ${param}`, async () => {
@@ -153,7 +195,7 @@ function refuses(path: string, valid: object, rows: readonly Row[]) {
 }
 
 suite('bad fields', () => {
-  refuses('/v1/chat/completions', CHAT, CHAT_REFUSALS);
+  refuses('/v1/chat/completions', CHAT, [...CHAT_REFUSALS, ...CACHE_REFUSALS]);
   refuses('/v1/completions', TEXT, TEXT_REFUSALS);
 });
 
@@ -220,6 +262,7 @@ test('a chat request reaches the service in its own words', async () => {
     },
     cache: { mode: 'blend', recomputeRatio: 0.25, selector: 'heads', explain: true },
     promptField: 'messages',
+    tenant: '',
     namespace: '',
     n: 2,
     maxTokens: 7,
@@ -242,10 +285,8 @@ test('a chat request reaches the service in its own words', async () => {
 
 const OPTIONAL =
   `max_tokens max_completion_tokens temperature top_p top_k min_p seed stop n logprobs top_logprobs
-presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio documents cache priority deadline_ms`.replaceAll(
-    '\n',
-    ' ',
-  );
+presence_penalty frequency_penalty logit_bias stream stream_options user tools response_format store metadata audio documents cache
+cache_salt cache_prompt prompt_cache_key prompt_cache_retention priority deadline_ms`.replaceAll('\n', ' ');
 
 test('null and absent optional fields mean the same defaults', async () => {
   const { app, service } = fakeApp();
@@ -292,6 +333,48 @@ test('fields that ask for nothing are accepted', async () => {
     .expect(200);
 });
 
+test('what other servers’ clients say of the cache is taken, and only what has an effect changes the request', async () => {
+  const { app, service } = fakeApp();
+  const content = [{ type: 'text', text: 'Hello there' }];
+  const marks = ['5m', '1h', null, undefined].map((ttl) => ({ type: 'ephemeral', ttl }));
+  const withoutEffect = [
+    { prompt_cache_key: 'x'.repeat(64) },
+    { prompt_cache_retention: 'in_memory' },
+    { prompt_cache_retention: '24h' },
+    { cache_prompt: true },
+    { cache_prompt: true, cache: { mode: 'auto' } },
+    ...marks.map((cache_control) => ({
+      messages: [{ role: 'user', content: [{ ...content[0], cache_control }] }],
+    })),
+  ];
+  for (const fields of [{}, ...withoutEffect]) {
+    await supertest(app)
+      .post('/v1/chat/completions')
+      .send({ ...CHAT, ...fields })
+      .expect(200);
+  }
+  const [plain, ...others] = service.requests.map((request) => ({ ...request, id: '', signal: undefined }));
+  for (const each of others) assert.deepEqual(each, plain);
+});
+
+test('cache_prompt: false is the mode off, whatever else the cache control says', async () => {
+  const { app, service } = fakeApp();
+  for (const fields of [{}, { cache: { mode: 'off' } }, { cache: { explain: true } }]) {
+    await supertest(app)
+      .post('/v1/completions')
+      .send({ ...TEXT, cache_prompt: false, ...fields })
+      .expect(200);
+  }
+  assert.deepEqual(
+    service.requests.map(({ cache: { mode, explain } }) => [mode, explain]),
+    [
+      ['off', false],
+      ['off', false],
+      ['off', true],
+    ],
+  );
+});
+
 test('a message that a client got from the API can be sent back as it is', async () => {
   const { app } = fakeApp();
   const first = await supertest(app).post('/v1/chat/completions').send(CHAT).expect(200);
@@ -335,4 +418,37 @@ test('each API key has its own namespace, and no request carries the key itself'
   assert.notEqual(two, one);
   assert.deepEqual([empty, none], ['', '']);
   assert.doesNotMatch(JSON.stringify(service.requests), /key-one/);
+});
+
+test('a salt makes a namespace of its own for each API key, whose stored documents and share of the engine stay', async () => {
+  const { app, service } = fakeApp();
+  const owners: string[] = [];
+  service.documents = {
+    find: (owner) => {
+      owners.push(owner);
+      return { title: undefined, text: 'stored' };
+    },
+  };
+  const cases = [
+    { key: 'one' },
+    { key: 'one', salt: 'a' },
+    { key: 'one', salt: 'a' },
+    { key: 'one', salt: 'b' },
+    { key: 'two', salt: 'a' },
+    { salt: 'a' },
+  ];
+  for (const { key, salt } of cases) {
+    await supertest(app)
+      .post('/v1/chat/completions')
+      .set(key === undefined ? {} : { authorization: `Bearer ${key}` })
+      .send({ ...CHAT, documents: [{ id: 'stored' }], ...(salt === undefined ? {} : { cache_salt: salt }) })
+      .expect(200);
+  }
+  const [plain, salted, again, ...others] = service.requests.map(({ namespace }) => namespace);
+  assert.equal(again, salted);
+  assert.equal(new Set([plain, salted, ...others]).size, 5);
+  for (const { namespace } of service.requests) assert.match(namespace, /^[0-9a-f]{64}$/);
+  const tenants = service.requests.map(({ tenant }) => tenant);
+  assert.deepEqual(tenants, ['one', 'one', 'one', 'one', 'two', undefined].map(namespaceOfKey));
+  assert.deepEqual(owners, tenants);
 });

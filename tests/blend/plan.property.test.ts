@@ -49,7 +49,7 @@ describe('a plan', () => {
         const computed = (position: number) => isNew(position) || chosen.includes(position);
         assert.deepEqual([...plan.rows], positions.filter(computed));
         assert.deepEqual(
-          [...plan.past],
+          plan.tiles.flatMap(({ past }) => [...past]),
           positions.filter((position) => !computed(position)),
         );
       }),
@@ -70,13 +70,14 @@ describe('a plan', () => {
     );
   });
 
-  test('gives a tile the past, the rows before, and its own as keys', () => {
+  test('gives a tile what those before had, and up to its last row its own, as keys', () => {
     fc.assert(
       fc.property(planArbitrary, ({ plan }) => {
-        let computed = 0;
-        for (const { rows, keys } of plan.tiles) {
-          computed += rows.length;
-          assert.deepEqual([...keys], [...plan.past, ...plan.rows.subarray(0, computed)]);
+        const before: number[] = [];
+        for (const { past, rows, keys } of plan.tiles) {
+          before.push(...past, ...rows);
+          assert.deepEqual([...keys], before);
+          assert.equal(Math.max(...keys), rows.at(-1));
         }
       }),
     );

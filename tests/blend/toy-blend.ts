@@ -50,12 +50,13 @@ export function blend(
 ): Blend {
   const { tileRows = 4, maskOf = ({ rows, keys }) => positionMask(rows, keys) } = options;
   const plan = planBlend(prompt.layout, chosen, { tileRows });
-  let past = gather(prompt.cached, plan.past);
+  let past = NO_KV;
   let kv = NO_KV;
   const logits: (readonly number[])[] = [];
   for (const tile of plan.tiles) {
     const mask = maskOf(tile);
     const tokens = Array.from(tile.rows, (position) => prompt.tokens[position]!);
+    past = concat(past, gather(prompt.cached, tile.past));
     const rows = { tokens, positions: tile.rows, past };
     const computed = model.prefill(rows, (row, key) => mask[row * tile.keys.length + key] === 0);
     past = concat(past, computed.kv);

@@ -1,10 +1,14 @@
 /** Namespaces of passages, and what class of chunks they make. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { namespaceOf } from '../../src/api/namespace.js';
+import { namespaceOf, saltedNamespace } from '../../src/api/namespace.js';
 import { isSegmentNamespace, segmentNamespace, segmentShares } from '../../src/cache/segment-namespace.js';
 
-const tenants = [namespaceOf(undefined), namespaceOf('Bearer one'), namespaceOf('Bearer two')];
+const tenants = [
+  namespaceOf(undefined),
+  namespaceOf('Bearer one'),
+  saltedNamespace(namespaceOf('Bearer one'), 'salt'),
+];
 
 test('no tenant has the namespace of passages of any tenant', () => {
   const passages = tenants.map(segmentNamespace);

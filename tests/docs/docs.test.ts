@@ -8,6 +8,8 @@ import { documentJson } from '../../src/api/document-routes.js';
 import { passageFields, storedDocument } from '../../src/api/document-schema.js';
 import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
+import { createMessagesDialect } from '../../src/api/messages-dialect.js';
+import { messagesSchema } from '../../src/api/messages-schema.js';
 import { countsJson } from '../../src/api/statistics-routes.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
@@ -89,11 +91,12 @@ test('docs/operating.md and the registry list the same metrics', async () => {
   assert.deepEqual(lines.map(([, name, type]) => `${name} ${type}`).sort(), registered.sort());
 });
 
-test('docs/api.md names every field of both completion endpoints', () => {
+test('docs/api.md names every field of the completion endpoints', () => {
   const text = read('docs/api.md');
   const fields = [
     ...Object.keys(chatSchema(DEFAULT_LIMITS).shape),
     ...Object.keys(textSchema(DEFAULT_LIMITS).shape),
+    ...Object.keys(messagesSchema(DEFAULT_LIMITS).shape),
   ];
   assert.deepEqual(
     fields.filter((field) => !text.includes(`\`${field}\``)),
@@ -119,7 +122,15 @@ test('docs/api.md names every mode, selector, limit and detail of documents and 
     [],
   );
   const { documentsMax, documentCharactersMax, titleCharactersMax, ttlSecondsMax } = DEFAULT_LIMITS;
-  for (const limit of [documentsMax, documentCharactersMax, titleCharactersMax, ttlSecondsMax]) {
+  const { cacheSaltCharactersMax, promptCacheKeyCharactersMax } = DEFAULT_LIMITS;
+  for (const limit of [
+    documentsMax,
+    documentCharactersMax,
+    titleCharactersMax,
+    ttlSecondsMax,
+    cacheSaltCharactersMax,
+    promptCacheKeyCharactersMax,
+  ]) {
     assert.ok(text.includes(`to ${limit.toLocaleString('en')} `), String(limit));
   }
   const { documentsPerNamespaceMax, bytesMax } = DEFAULT_LIBRARY_LIMITS;
@@ -151,6 +162,27 @@ test('the example requests of docs/api.md are valid, and the answers have their 
     failure: undefined,
   };
   assert.deepEqual(exampleWith('status'), documentJson(reading));
+  const message = exampleWith('stop_sequence');
+  const dialect = createMessagesDialect(DEFAULT_LIMITS);
+  const written = dialect.whole(
+    { id: message.id, created: 0, model: { id: message.model, created: 0, contextTokens: 1 } },
+    dialect.parse({ model: 'x', max_tokens: 1, messages: [{ role: 'user', content: 'x' }] }),
+    {
+      choices: [{ index: 0, text: 'Ada lit the lamp', logprobs: undefined, reason: 'stop', stopString: '.' }],
+      end: {
+        type: 'end',
+        timings: BLENDED.timings,
+        usage: {
+          promptTokens: 71,
+          completionTokens: 5,
+          cachedTokens: { ...NO_TOKENS, device: 64 },
+          blendedTokens: NO_TOKENS,
+          computedTokens: 7,
+        },
+      },
+    },
+  );
+  assert.deepEqual(message, written);
   const explained = Object.keys(exampleWith('explanation').explanation);
   assert.deepEqual(explained, Object.keys(explanationJson(BLENDED.explanation)));
 });

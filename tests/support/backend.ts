@@ -149,6 +149,7 @@ export function request({ prompt, sampling, ...rest }: Ask): CompletionRequest {
     id: 'test',
     prompt: promptOf(prompt),
     promptField: 'prompt',
+    tenant: rest.namespace ?? '',
     namespace: '',
     n: 1,
     maxTokens: 8,
@@ -198,7 +199,7 @@ export async function answerOf(events: AsyncIterable<CompletionEvent>): Promise<
         logprobs.push(logprob);
       }
     } else if (event.type === 'finish') reasons[event.index] = event.reason;
-    else {
+    else if (event.type === 'end') {
       const { usage, timings, explanation } = event;
       const cached = tokensOf(usage.cachedTokens);
       return { texts, text: texts[0] ?? '', reasons, logprobs, tokens, usage, timings, explanation, cached };

@@ -28,7 +28,7 @@ export function fakeApp({
   return { service, statistics, history, clock, app };
 }
 
-/** The events of a server-sent event stream, parsed, `[DONE]` as it is. */
+/** The events of a server-sent event stream without names, parsed, `[DONE]` as it is. */
 // biome-ignore lint/suspicious/noExplicitAny: each test knows the shapes that it asserts
 export function sseEvents(body: string): any[] {
   return body

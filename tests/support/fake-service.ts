@@ -59,6 +59,12 @@ function logprobOf(token: string, count: number): TokenLogprob {
   return { ...ranked(token, -0.5), top: top.map((each, rank) => ranked(each, -0.5 - rank)) };
 }
 
+/** The stop string of `stop` that begins first in a text, and where. */
+function firstStop(text: string, stop: readonly string[]) {
+  const found = stop.map((string) => ({ string, at: text.indexOf(string) })).filter(({ at }) => at >= 0);
+  return found.toSorted((a, b) => a.at - b.at)[0];
+}
+
 /** The tokens of a choice, cut at `maxTokens` and at the first stop string. */
 function answerTokens(request: CompletionRequest, seed: number) {
   const { maxTokens, stop } = request;
@@ -67,14 +73,16 @@ function answerTokens(request: CompletionRequest, seed: number) {
   const kept: string[] = [];
   for (const token of tokens) {
     const text = kept.join('') + token;
-    const ends = stop.map((each) => text.indexOf(each)).filter((at) => at >= 0);
-    if (ends.length > 0) {
-      const rest = text.slice(kept.join('').length, Math.min(...ends));
-      return { tokens: rest === '' ? kept : [...kept, rest], reason: 'stop' as const };
+    const end = firstStop(text, stop);
+    if (end !== undefined) {
+      const rest = text.slice(kept.join('').length, end.at);
+      const finish = { reason: 'stop', stopString: end.string } as const;
+      return { tokens: rest === '' ? kept : [...kept, rest], finish };
     }
     kept.push(token);
   }
-  return { tokens: kept, reason: maxTokens === undefined ? ('stop' as const) : ('length' as const) };
+  const reason = maxTokens === undefined ? ('stop' as const) : ('length' as const);
+  return { tokens: kept, finish: { reason } };
 }
 
 export class FakeService implements CompletionService {
@@ -116,6 +124,25 @@ export class FakeService implements CompletionService {
     }
   }
 
+  /** Runs `body` while requests are answered with `reply`. */
+  async whileReplying(reply: Reply, body: () => Promise<void>): Promise<void> {
+    const usual = this.reply;
+    this.reply = reply;
+    try {
+      await body();
+    } finally {
+      this.reply = usual;
+    }
+  }
+
+  /** A reply whose engine fails after the first piece of text. */
+  async *breakInText(request: CompletionRequest): AsyncGenerator<CompletionEvent> {
+    for await (const event of this.answer(request)) {
+      yield event;
+      if (event.type === 'delta') throw new RadixkvError('engine_failed', 'The engine stopped.');
+    }
+  }
+
   async *answer(request: CompletionRequest): AsyncGenerator<CompletionEvent> {
     const documents = this.#placed(request);
     const prompt = [...documents.flatMap(({ words }) => words), ...promptTokens(request)];
@@ -127,9 +154,16 @@ export class FakeService implements CompletionService {
       );
     }
     const reuse = this.#reuse(request, prompt, documents);
+    const usage = {
+      promptTokens: prompt.length,
+      cachedTokens: { ...NO_TOKENS, device: reuse.cached },
+      blendedTokens: { ...NO_TOKENS, host: reuse.blended },
+      computedTokens: prompt.length - reuse.cached - reuse.blended,
+    };
+    yield { type: 'prompt', usage };
     let completionTokens = 0;
     for (let index = 0; index < request.n; index++) {
-      const { tokens, reason } = answerTokens(request, prompt.length + index);
+      const { tokens, finish } = answerTokens(request, prompt.length + index);
       for (const [at, token] of tokens.entries()) {
         if (at >= this.stallAfterTokens && !request.signal.aborted) await once(request.signal, 'abort');
         if (request.signal.aborted) return;
@@ -138,17 +172,11 @@ export class FakeService implements CompletionService {
         const logprobs = topLogprobs === undefined ? {} : { logprobs: [logprobOf(token, topLogprobs)] };
         yield { type: 'delta', index, text: token, ...logprobs };
       }
-      yield { type: 'finish', index, reason };
+      yield { type: 'finish', index, ...finish };
     }
     yield {
       type: 'end',
-      usage: {
-        promptTokens: prompt.length,
-        completionTokens,
-        cachedTokens: { ...NO_TOKENS, device: reuse.cached },
-        blendedTokens: { ...NO_TOKENS, host: reuse.blended },
-        computedTokens: prompt.length - reuse.cached - reuse.blended,
-      },
+      usage: { ...usage, completionTokens },
       timings: {
         queueMs: 1,
         loadMs: 0,
@@ -161,11 +189,11 @@ export class FakeService implements CompletionService {
     };
   }
 
-  #placed({ namespace, prompt }: CompletionRequest): Placed[] {
+  #placed({ tenant, prompt }: CompletionRequest): Placed[] {
     if (prompt.kind !== 'chat') return [];
     let start = 0;
     return prompt.documents.map((document, index) => {
-      const passage = 'text' in document ? document : this.documents?.find(namespace, document.id);
+      const passage = 'text' in document ? document : this.documents?.find(tenant, document.id);
       if (passage === undefined) {
         throw new RadixkvError('document_not_found', 'There is no such document.', {
           param: `documents[${index}].id`,

@@ -100,17 +100,19 @@ test('stop strings are found at any cut of the text, and never emitted', () => {
       (parts, stop) => {
         const matcher = new StopMatcher(stop);
         let emitted = '';
-        let stopped = false;
+        let found: string | undefined;
         for (const part of parts) {
           const step = matcher.push(part);
           emitted += step.emit;
-          stopped = step.stopped;
-          if (stopped) break;
+          found = step.stop;
+          if (found !== undefined) break;
         }
         emitted += matcher.flush();
         const expected = cut(parts.join(''), stop);
-        assert.equal(stopped, expected !== undefined);
+        assert.equal(found !== undefined, expected !== undefined);
         assert.equal(emitted, expected ?? parts.join(''));
+        if (found !== undefined)
+          assert.ok(stop.includes(found) && parts.join('').startsWith(emitted + found));
       },
     ),
     { numRuns: 3000 },
@@ -119,10 +121,10 @@ test('stop strings are found at any cut of the text, and never emitted', () => {
 
 test('text that can not become a stop string is emitted at once', () => {
   const matcher = new StopMatcher(['END', '\n\n']);
-  assert.deepEqual(matcher.push('Hello EN'), { emit: 'Hello ', stopped: false });
-  assert.deepEqual(matcher.push('T\n'), { emit: 'ENT', stopped: false });
-  assert.deepEqual(matcher.push('x'), { emit: '\nx', stopped: false });
-  assert.deepEqual(matcher.push('E'), { emit: '', stopped: false });
+  assert.deepEqual(matcher.push('Hello EN'), { emit: 'Hello ', stop: undefined });
+  assert.deepEqual(matcher.push('T\n'), { emit: 'ENT', stop: undefined });
+  assert.deepEqual(matcher.push('x'), { emit: '\nx', stop: undefined });
+  assert.deepEqual(matcher.push('E'), { emit: '', stop: undefined });
   assert.equal(matcher.flush(), 'E');
-  assert.deepEqual(new StopMatcher([]).push('anything'), { emit: 'anything', stopped: false });
+  assert.deepEqual(new StopMatcher([]).push('anything'), { emit: 'anything', stop: undefined });
 });
