@@ -7,15 +7,16 @@ import { z } from 'zod';
 import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
 import { WINDOW_NAMES } from '../history/resolutions.js';
-import { TIERS, tokensOf } from '../serving/completion.js';
+import { TIERS, type Tier } from '../serving/completion.js';
 import {
   blendedOf,
+  blendedTokensOf,
   type Counts,
   cachedOf,
+  cachedTokensOf,
   exactHitRateOf,
   hitRateOf,
   noCounts,
-  OUTCOMES,
   savedSecondsOf,
 } from '../serving/counts.js';
 import type {
@@ -78,10 +79,15 @@ const seriesQuery = z.strictObject({
 /** Of any requests: one, a window, a group, a step. */
 export function countsJson(counts: Counts) {
   return {
-    requests: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, counts[outcome]])),
+    requests: {
+      completed: counts.completed,
+      aborted: counts.aborted,
+      failed: counts.failed,
+      refused: counts.refused,
+    },
     prompt_tokens: counts.promptTokens,
-    cached_tokens: tokensOf(cachedOf(counts)),
-    blended_tokens: tokensOf(blendedOf(counts)),
+    cached_tokens: cachedTokensOf(counts),
+    blended_tokens: blendedTokensOf(counts),
     computed_tokens: counts.computedTokens,
     completion_tokens: counts.completionTokens,
     hit_rate: hitRateOf(counts) ?? null,
@@ -91,13 +97,10 @@ export function countsJson(counts: Counts) {
   };
 }
 
-function byTierJson<T>(of: (tier: (typeof TIERS)[number]) => T) {
-  return Object.fromEntries(TIERS.map((tier) => [tier, of(tier)]));
-}
-
 function tokensByTierJson(counts: Counts) {
   const [cached, blended] = [cachedOf(counts), blendedOf(counts)];
-  return byTierJson((tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] }));
+  const tokens = (tier: Tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] });
+  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
 }
 
 function countsByTierJson(counts: Counts) {
@@ -158,7 +161,7 @@ function processJson(statistics: Statistics) {
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
-    by_tier: byTierJson((tier) => ({ ...tokens[tier], ...tierJson(tiers[tier]) })),
+    by_tier: Object.fromEntries(TIERS.map((tier) => [tier, { ...tokens[tier], ...tierJson(tiers[tier]) }])),
     disk: diskJson(disk),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
