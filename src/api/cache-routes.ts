@@ -9,11 +9,13 @@ import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
 import type { BodyReader } from './body.js';
+import { cacheSalt } from './cache-schema.js';
 import { modelNotFound } from './error-response.js';
 import { eventsRoute } from './event-routes.js';
 import { list, optional } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
+import { saltedNamespace } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
 import { validate } from './validate.js';
 
@@ -42,8 +44,12 @@ const secondsOf = (ms: number): number => Math.floor(ms / 1000);
 const model = z.string().describe('Id of the served model.');
 
 function onePrompt(limits: Limits) {
-  return z.strictObject({ model, ...promptFields(limits) }).superRefine(requireOnePrompt);
+  const salt = optional(cacheSalt(limits)).describe('That of the requests whose part of the cache is meant.');
+  return z.strictObject({ model, ...promptFields(limits), cache_salt: salt }).superRefine(requireOnePrompt);
 }
+
+/** The part of a tenant's namespace that a salt names; all but the salted parts without one. */
+const partOf = (res: Response, salt: string | undefined): string => saltedNamespace(ownerOf(res), salt);
 
 function lookupJson({ promptTokens, cached }: LookupReading) {
   const cachedTokens = tokensOf(cached);
@@ -156,7 +162,7 @@ function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHa
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.lookup({ ...promptOf(body), namespace: ownerOf(res) });
+    const reading = desk.lookup({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
     res.json({ object: 'cache.lookup', ...lookupJson(reading) });
   };
 }
@@ -165,7 +171,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.explain({ ...promptOf(body), namespace: ownerOf(res) });
+    const reading = desk.explain({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
     res.json({
       object: 'cache.explanation',
       ...lookupJson(reading),
@@ -261,19 +267,22 @@ function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
 }
 
-function clearRoute({ desk }: RouteParts): RequestHandler {
+function clearRoute({ desk, limits }: RouteParts): RequestHandler {
   const query = z.strictObject({
+    cache_salt: cacheSalt(limits).optional(),
     tier: z.enum(TIERS, `must be one of ${TIERS.join(', ')}`).optional(),
   });
   return (req, res) => {
-    const { tier } = validate(query, req.query);
-    res.json({ object: 'cache.cleared', tier: tier ?? null, ...desk.clear(ownerOf(res), tier) });
+    const { tier, cache_salt } = validate(query, req.query);
+    const cleared = desk.clear(partOf(res, cache_salt), tier);
+    res.json({ object: 'cache.cleared', tier: tier ?? null, ...cleared });
   };
 }
 
-function treeRoute({ desk }: RouteParts): RequestHandler {
+function treeRoute({ desk, limits }: RouteParts): RequestHandler {
   const number = /^\d{1,9}$/;
   const query = z.strictObject({
+    cache_salt: cacheSalt(limits).optional(),
     place: z
       .string()
       .optional()
@@ -297,8 +306,8 @@ function treeRoute({ desk }: RouteParts): RequestHandler {
       .refine((limit) => limit >= 1 && limit <= NODES_MAX, `must be from 1 to ${NODES_MAX}`),
   });
   return (req, res) => {
-    const { place, offset, limit } = validate(query, req.query);
-    const nodes = desk.outline(ownerOf(res), place);
+    const { place, offset, limit, cache_salt } = validate(query, req.query);
+    const nodes = desk.outline(partOf(res, cache_salt), place);
     res.json({
       object: 'list',
       place: place.join('.'),
