@@ -129,12 +129,12 @@ function bucketOf(atMs: number, requests: number): PendingCounts {
   const bucket = new PendingCounts(RESOLUTIONS[0]!.sizeMs);
   for (let tenant = 0; tenant < GROUPS_MAX; tenant++) {
     const route = ENDPOINTS[tenant % ENDPOINTS.length]!;
-    bucket.add(atMs, { tenant: tenantOf(tenant), model: MODEL, route }, many(requests / GROUPS_MAX));
+    bucket.add(atMs, { tenant: tenantOf(tenant), model: MODEL, route }, countsOfMany(requests / GROUPS_MAX));
   }
   return bucket;
 }
 
-function many(count: number): Counts {
+function countsOfMany(count: number): Counts {
   const sum = noCounts();
   const one = countsOf('completed', USAGE, 139);
   for (let i = 0; i < count; i++) addCounts(sum, one);

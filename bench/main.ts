@@ -17,6 +17,7 @@ import { documentsBench, documentsTable } from './documents/ttft.bench.js';
 import { gapsBench, gapsTable } from './gaps.bench.js';
 import { type BenchCase, runCases } from './harness.js';
 import { historyBench, historyTable } from './history.bench.js';
+import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
 import { createOurs } from './ours.js';
@@ -225,6 +226,11 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
+  if (what === 'isolation') {
+    const rows = await isolationBench(options.quick ? 20 : 200);
+    console.log(isolationTable(rows));
+    return { rows: [], measures: { rows } };
+  }
   if (what === 'radix') return { rows: [], measures: await radixBench() };
   if (what === 'overhead') {
     const measures = await streamOverhead({ ...options, tokens: options.quick ? 64 : 256 });
@@ -264,6 +270,7 @@ const program = new Command('npm run bench --')
       'gaps',
       'load',
       'disk',
+      'isolation',
       'soak',
       'statistics',
       'table',

@@ -1,5 +1,5 @@
 /** `/v1/cache/…`: what would hit and why not, computing ahead of time, pins, forgetting, the tree. Each API key sees its own. */
-import type { Request, RequestHandler } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import { z } from 'zod';
 import type { CacheEvents } from '../cache/cache-events.js';
 import type { CacheDesk, LookupReading, NodeReading } from '../control/cache-desk.js';
@@ -12,8 +12,8 @@ import type { BodyReader } from './body.js';
 import { modelNotFound } from './error-response.js';
 import { eventsRoute } from './event-routes.js';
 import { list, optional } from './fields.js';
+import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
-import { namespaceOf } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
 import { validate } from './validate.js';
 
@@ -35,7 +35,7 @@ const NODES_MAX = 1000;
 /** Edges from the root to a node. */
 const PLACE_MAX = 10_000;
 
-const ownerOf = (req: Request): string => namespaceOf(req.get('authorization'));
+const ownerOf = (res: Response): string => identityOf(res).namespace;
 const idOf = (req: Request): string => String(req.params.id);
 const secondsOf = (ms: number): number => Math.floor(ms / 1000);
 
@@ -123,8 +123,16 @@ function nodeJson({
   };
 }
 
-/** The handlers, by path and method. */
-export function cacheRoutes(parts: RouteParts) {
+type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
+
+/** By path and method. */
+export type CacheRoutes = Handlers<'lookup' | 'explain' | 'clear' | 'tree' | 'events'> & {
+  readonly warm: Handlers<'post' | 'get' | 'delete'>;
+  readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
+};
+
+/** The handlers. */
+export function cacheRoutes(parts: RouteParts): CacheRoutes {
   return {
     lookup: lookupRoute(parts),
     explain: explainRoute(parts),
@@ -148,7 +156,7 @@ function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHa
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.lookup({ ...promptOf(body), namespace: ownerOf(req) });
+    const reading = desk.lookup({ ...promptOf(body), namespace: ownerOf(res) });
     res.json({ object: 'cache.lookup', ...lookupJson(reading) });
   };
 }
@@ -157,7 +165,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.explain({ ...promptOf(body), namespace: ownerOf(req) });
+    const reading = desk.explain({ ...promptOf(body), namespace: ownerOf(res) });
     res.json({
       object: 'cache.explanation',
       ...lookupJson(reading),
@@ -166,13 +174,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   };
 }
 
-function warmRoutes({
-  desk,
-  warming,
-  service,
-  readBody,
-  limits,
-}: RouteParts): Record<'post' | 'get' | 'delete', RequestHandler> {
+function warmRoutes({ desk, warming, service, readBody, limits }: RouteParts): CacheRoutes['warm'] {
   const item = z.strictObject(promptFields(limits)).superRefine(requireOnePrompt);
   const schema = z.strictObject({
     model,
@@ -183,17 +185,18 @@ function warmRoutes({
   return {
     post: async (req, res) => {
       const { prompts } = served(service, validate(schema, await readBody(req, res)));
-      const namespace = ownerOf(req);
+      const { namespace, chargeTokens } = identityOf(res);
       const tokens = prompts.map((prompt, i) =>
         blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
       );
+      chargeTokens(tokens.reduce((sum, { length }) => sum + length, 0));
       res.status(202).json(warmJson(warming.create(namespace, tokens)));
     },
     get: (req, res) => {
-      res.json(warmJson(warming.get(ownerOf(req), idOf(req)) ?? refuseJob(idOf(req))));
+      res.json(warmJson(warming.get(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
     },
     delete: (req, res) => {
-      res.json(warmJson(warming.cancel(ownerOf(req), idOf(req)) ?? refuseJob(idOf(req))));
+      res.json(warmJson(warming.cancel(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
     },
   };
 }
@@ -213,7 +216,7 @@ function blaming<T>(index: number, work: () => T): T {
   }
 }
 
-function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts) {
+function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts): CacheRoutes['pins'] {
   const schema = z
     .strictObject({
       model,
@@ -226,32 +229,32 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
       ),
     })
     .superRefine(requireOnePrompt);
-  const handlers: Record<'post' | 'list' | 'get' | 'delete', RequestHandler> = {
+  return {
     post: async (req, res) => {
       const {
         ttl_seconds: ttl,
         priority,
         ...body
       } = served(service, validate(schema, await readBody(req, res)));
-      const namespace = ownerOf(req);
+      const { namespace, chargeTokens } = identityOf(res);
       const tokens = desk.encode({ ...promptOf(body), namespace });
+      chargeTokens(tokens.length);
       await warming.computed(namespace, tokens);
       const ttlMs = ttl === undefined ? undefined : ttl * 1000;
       res.status(201).json(pinJson(pins.create(namespace, tokens, { ttlMs, priority })));
     },
-    list: (req, res) => {
-      res.json({ object: 'list', data: pins.list(ownerOf(req)).map(pinJson) });
+    list: (_req, res) => {
+      res.json({ object: 'list', data: pins.list(ownerOf(res)).map(pinJson) });
     },
     get: (req, res) => {
-      res.json(pinJson(pins.get(ownerOf(req), idOf(req)) ?? refusePin(idOf(req))));
+      res.json(pinJson(pins.get(ownerOf(res), idOf(req)) ?? refusePin(idOf(req))));
     },
     delete: (req, res) => {
       const id = idOf(req);
-      if (!pins.delete(ownerOf(req), id)) refusePin(id);
+      if (!pins.delete(ownerOf(res), id)) refusePin(id);
       res.json({ id, object: 'cache.pin', deleted: true });
     },
   };
-  return handlers;
 }
 
 function refusePin(id: string): never {
@@ -264,7 +267,7 @@ function clearRoute({ desk }: RouteParts): RequestHandler {
   });
   return (req, res) => {
     const { tier } = validate(query, req.query);
-    res.json({ object: 'cache.cleared', tier: tier ?? null, ...desk.clear(ownerOf(req), tier) });
+    res.json({ object: 'cache.cleared', tier: tier ?? null, ...desk.clear(ownerOf(res), tier) });
   };
 }
 
@@ -295,7 +298,7 @@ function treeRoute({ desk }: RouteParts): RequestHandler {
   });
   return (req, res) => {
     const { place, offset, limit } = validate(query, req.query);
-    const nodes = desk.outline(ownerOf(req), place);
+    const nodes = desk.outline(ownerOf(res), place);
     res.json({
       object: 'list',
       place: place.join('.'),

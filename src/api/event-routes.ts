@@ -3,8 +3,8 @@ import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import type { CacheEvent, CacheEvents, EventGap } from '../cache/cache-events.js';
 import { RadixkvError } from '../errors.js';
+import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
-import { namespaceOf } from './namespace.js';
 import { openEventStream, sendEvent, sendPing } from './sse.js';
 import { validate } from './validate.js';
 
@@ -52,7 +52,7 @@ export function eventsRoute(events: CacheEvents, { eventStreamsMax }: Limits): R
     if (streams >= eventStreamsMax) {
       throw new RadixkvError('queue_full', `${streams} event streams are open already`, { retryAfterS: 10 });
     }
-    const namespace = namespaceOf(req.get('authorization'));
+    const namespace = identityOf(res).namespace;
     const aborter = new AbortController();
     res.once('close', () => aborter.abort());
     streams++;

@@ -9,7 +9,6 @@ import type { Dialect, FinishedChoice, Head, StreamRenderer } from './dialect.js
 import type { Limits } from './limits.js';
 import { MESSAGES_PATH } from './messages-error.js';
 import { messagesSchema, parseMessages } from './messages-schema.js';
-import { namespaceOf, namespaceOfKey } from './namespace.js';
 import type { StreamEvent } from './sse.js';
 
 /** Input, what was read from the cache and what was written to it are the prompt. Writing is not counted apart. */
@@ -70,7 +69,6 @@ export function createMessagesDialect(limits: Limits): Dialect {
     endpoint: 'messages',
     path: MESSAGES_PATH,
     idPrefix: 'msg_',
-    tenantOf: (req) => namespaceOfKey(req.get('x-api-key')) || namespaceOf(req.get('authorization')),
     parse: (body) => parseMessages(schema, body),
     whole: (head, _parsed, { choices: [choice], end }) =>
       messageJson(head, {

@@ -5,7 +5,6 @@
 import type { FinishReason, TokenLogprob } from '../serving/completion.js';
 import type { Dialect, End, FinishedChoice, Head, Parsed, StreamRenderer } from './dialect.js';
 import { explanationJson } from './explanation.js';
-import { namespaceOf } from './namespace.js';
 import { timingsJson, usageJson } from './usage.js';
 
 /** Renders the choices of one stream; it may remember what it has sent. */
@@ -44,9 +43,8 @@ function closing({ usage, timings, explanation }: End, choices: number) {
   };
 }
 
-export function openAiAnswers(shapes: OpenAiShapes): Pick<Dialect, 'tenantOf' | 'whole' | 'createStream'> {
+export function openAiAnswers(shapes: OpenAiShapes): Pick<Dialect, 'whole' | 'createStream'> {
   return {
-    tenantOf: (req) => namespaceOf(req.get('authorization')),
     whole: (head, { work }, { choices, end }) => {
       const { usage, extras } = closing(end, work.n);
       return {

@@ -26,6 +26,7 @@ import type {
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
+import { requireAdminRole } from './identity.js';
 import { validate } from './validate.js';
 
 const STEP_SECONDS_MAX = 90 * 86_400;
@@ -102,6 +103,10 @@ function tokensByTierJson(counts: Counts) {
   return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
 }
 
+function countsByTierJson(counts: Counts) {
+  return { ...countsJson(counts), by_tier: tokensByTierJson(counts) };
+}
+
 function tierJson(tier: TierReading | undefined) {
   return {
     bytes: tier?.bytes ?? null,
@@ -168,15 +173,10 @@ function windowJson(history: History, { window = 'all', group_by: groupBy }: z.o
   return {
     window,
     since: new Date(sinceMs).toISOString(),
-    ...countsJson(total),
-    by_tier: tokensByTierJson(total),
+    ...countsByTierJson(total),
     ...(groups && {
       group_by: groupBy,
-      groups: groups.map(({ name, counts }) => ({
-        group: name,
-        ...countsJson(counts),
-        by_tier: tokensByTierJson(counts),
-      })),
+      groups: groups.map(({ name, counts }) => ({ group: name, ...countsByTierJson(counts) })),
     }),
   };
 }
@@ -187,7 +187,12 @@ export function cacheStats(statistics: Statistics, history: History | undefined)
     if (history === undefined || Object.keys(req.query).length === 0) {
       validate(z.strictObject({}), req.query);
       res.json(processJson(statistics));
-    } else res.json(windowJson(history, validate(windowQuery, req.query)));
+    } else {
+      const query = validate(windowQuery, req.query);
+      // Who else there is, and what they do, is not for everybody.
+      if (query.group_by === 'tenant') requireAdminRole(res);
+      res.json(windowJson(history, query));
+    }
   };
 }
 
@@ -205,11 +210,7 @@ export function cacheStatsHistory(history: History): RequestHandler {
       points: Array.from({ length: starts }, (_, i) => {
         const startMs = series.fromMs + i * series.stepMs;
         const counts = found.get(startMs) ?? noCounts();
-        return {
-          start: new Date(startMs).toISOString(),
-          ...countsJson(counts),
-          by_tier: tokensByTierJson(counts),
-        };
+        return { start: new Date(startMs).toISOString(), ...countsByTierJson(counts) };
       }),
     });
   };

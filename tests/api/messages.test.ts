@@ -6,6 +6,7 @@ import supertest from 'supertest';
 import { type RunningServer, startServer } from '../../src/api/server.js';
 import { ERRORS, type ErrorCode, RadixkvError } from '../../src/errors.js';
 import { DEFAULT_CACHE, GREEDY, NO_TOKENS } from '../../src/serving/completion.js';
+import { ERROR_CODES } from '../support/error-codes.js';
 import { fakeApp } from '../support/fake-app.js';
 
 const PATH = '/v1/messages';
@@ -18,8 +19,6 @@ const PART = { type: 'text' as const, text: 'x' };
 
 const user = (content: unknown) => ({ messages: [{ role: 'user', content }] });
 const part = (fields: object) => user([{ ...PART, ...fields }]);
-
-const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(ERRORS, code);
 
 type Row = [body: object, code: ErrorCode, param: string];
 
@@ -145,7 +144,7 @@ test('a request reaches the service as the same chat that /v1/chat/completions m
       top_k: 40,
     })
     .expect(200);
-  const [message, chat] = service.requests.map((request) => ({ ...request, id: '', signal: undefined }));
+  const [message, chat] = service.asked;
   assert.deepEqual(message, chat);
   assert.match(service.requests[0]!.id, /^msg_[0-9a-f]{32}$/);
 });
@@ -168,7 +167,7 @@ test('null and absent optional fields, and those that ask for nothing, mean the 
       .send({ ...BODY, ...fields })
       .expect(200);
   }
-  const [absent, ...others] = service.requests.map((request) => ({ ...request, id: '', signal: undefined }));
+  const [absent, ...others] = service.asked;
   for (const each of others) assert.deepEqual(each, absent);
   assert.deepEqual(absent!.sampling, { ...GREEDY, temperature: 1 });
   assert.deepEqual(absent!.cache, DEFAULT_CACHE);
@@ -308,6 +307,8 @@ test('an answer tells which of its stop sequences ended it, streamed or not', as
 
 test('every error has the status of its code and a type of Anthropic’s', async () => {
   const expected: Partial<Record<number, string>> = {
+    401: 'authentication_error',
+    403: 'permission_error',
     404: 'not_found_error',
     413: 'request_too_large',
     429: 'rate_limit_error',
@@ -316,7 +317,7 @@ test('every error has the status of its code and a type of Anthropic’s', async
     503: 'overloaded_error',
     504: 'timeout_error',
   };
-  for (const code of Object.keys(ERRORS).filter(isErrorCode)) {
+  for (const code of ERROR_CODES) {
     const { app } = fakeApp({
       reply: () => {
         throw new RadixkvError(code, 'No.', { param: 'messages', retryAfterS: 7 });

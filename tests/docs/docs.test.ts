@@ -10,6 +10,7 @@ import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
 import { createMessagesDialect } from '../../src/api/messages-dialect.js';
 import { messagesSchema } from '../../src/api/messages-schema.js';
+import { DEFAULT_TIMEOUTS } from '../../src/api/server.js';
 import { countsJson } from '../../src/api/statistics-routes.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
@@ -79,6 +80,33 @@ test("the README's table of options is the one of the command line", () => {
     lines.filter((line) => line.startsWith('| `--')),
     SERVE_OPTION_ROWS.map(optionLine),
   );
+});
+
+test("the README's table of commands has every command", () => {
+  const program = createProgram(createTerminal(process.stdout, process.stderr, systemClock));
+  const names = program.commands.flatMap((command) => {
+    const own = command.name();
+    return command.commands.length === 0 ? [own] : command.commands.map((below) => `${own} ${below.name()}`);
+  });
+  const text = read('README.md');
+  assert.deepEqual(
+    names.filter((name) => !text.includes(`\`radixkv ${name}`)),
+    [],
+  );
+});
+
+test('docs/operating.md has the time limits of clients', () => {
+  const { headersMs, requestMs, keepAliveMs } = DEFAULT_TIMEOUTS;
+  const text = read('docs/operating.md');
+  assert(text.includes(`A client has ${headersMs / 1000} s from the connection`));
+  assert(text.includes(`and ${requestMs / 1000} s to the end of its body`));
+  assert(text.includes(`${keepAliveMs / 1000} s between two requests`));
+});
+
+test('docs/api.md has the longest stop string', () => {
+  const { stopCharactersMax, stopStringsMax } = DEFAULT_LIMITS;
+  const limits = `string of 1 to ${stopCharactersMax.toLocaleString('en')} characters, or up to ${stopStringsMax}`;
+  assert(read('docs/api.md').includes(limits), limits);
 });
 
 test('docs/operating.md and the registry list the same metrics', async () => {
