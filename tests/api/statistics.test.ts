@@ -147,7 +147,7 @@ test('an aborted request counts the tokens that the service reports for it', () 
 
 test('a blended answer is counted apart from exact reuse, and the parts add up to the prompt', async () => {
   const { app } = fakeApp();
-  const askAbout = (question: string) =>
+  const ask = (question: string) =>
     supertest(app)
       .post('/v1/chat/completions')
       .send({
@@ -156,9 +156,9 @@ test('a blended answer is counted apart from exact reuse, and the parts add up t
         documents: [{ text: 'a b c d e f g h' }],
       })
       .expect(200);
-  await askAbout('Who?');
-  await askAbout('Where?');
-  await askAbout('Where?');
+  await ask('Who?');
+  await ask('Where?');
+  await ask('Where?');
   const { body } = await supertest(app).get('/v1/cache/stats').expect(200);
   assert.equal(body.prompt_tokens, 27);
   assert.equal(body.cached_tokens, 8);
