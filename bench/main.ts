@@ -52,6 +52,7 @@ interface Options {
   readonly minutes: number;
   readonly rounds: number;
   readonly llamaServer: string;
+  readonly slots: number;
   readonly trace?: string;
 }
 
@@ -291,6 +292,7 @@ const program = new Command('npm run bench --')
   .option('--minutes <count>', 'how long (soak)', Number, 10)
   .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
   .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
+  .option('--slots <count>', 'chats that it answers at the same time (load)', Number, 8)
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')
