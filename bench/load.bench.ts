@@ -59,6 +59,8 @@ export interface LoadOptions {
   readonly weights: WeightsOption;
   /** Name or path of llama.cpp's server. */
   readonly llamaServer: string;
+  /** Chats that it answers at the same time. */
+  readonly slots: number;
   readonly rounds: number;
   readonly quick: boolean;
   readonly onNotice: (message: string) => void;
@@ -79,7 +81,7 @@ export interface LoadResult {
 }
 
 export async function loadBench(options: LoadOptions): Promise<LoadResult> {
-  const { gguf, threads, weights, llamaServer, quick, onNotice } = options;
+  const { gguf, threads, weights, llamaServer, slots, quick, onNotice } = options;
   const dataDir = await mkdtemp(join(tmpdir(), 'radixkv-load-'));
   try {
     const model = await openRegistry(parseServeOptions({ dataDir })).import({
@@ -91,7 +93,7 @@ export async function loadBench(options: LoadOptions): Promise<LoadResult> {
     });
     const servers = new Map([[OURS, () => startOurs({ model: model.name, dataDir, threads, weights })]]);
     const version = llamaServerVersion(llamaServer);
-    const flags = llamaServerFlags(threads);
+    const flags = llamaServerFlags({ slots, threads });
     if (version === undefined) onNotice(`there is no ${llamaServer}: no peer`);
     else servers.set(PEER, () => startLlamaServer(llamaServer, { gguf, flags }));
 

@@ -17,6 +17,7 @@ import { documentsBench, documentsTable } from './documents/ttft.bench.js';
 import { gapsBench, gapsTable } from './gaps.bench.js';
 import { type BenchCase, runCases } from './harness.js';
 import { historyBench, historyTable } from './history.bench.js';
+import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
 import { createOurs } from './ours.js';
@@ -51,6 +52,7 @@ interface Options {
   readonly minutes: number;
   readonly rounds: number;
   readonly llamaServer: string;
+  readonly slots: number;
   readonly trace?: string;
 }
 
@@ -225,6 +227,11 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
+  if (what === 'isolation') {
+    const rows = await isolationBench(options.quick ? 20 : 200);
+    console.log(isolationTable(rows));
+    return { rows: [], measures: { rows } };
+  }
   if (what === 'radix') return { rows: [], measures: await radixBench() };
   if (what === 'overhead') {
     const measures = await streamOverhead({ ...options, tokens: options.quick ? 64 : 256 });
@@ -264,6 +271,7 @@ const program = new Command('npm run bench --')
       'gaps',
       'load',
       'disk',
+      'isolation',
       'soak',
       'statistics',
       'table',
@@ -284,6 +292,7 @@ const program = new Command('npm run bench --')
   .option('--minutes <count>', 'how long (soak)', Number, 10)
   .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
   .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
+  .option('--slots <count>', 'chats that it answers at the same time (load)', Number, 8)
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

@@ -30,3 +30,14 @@ export function pairedRatio(numerators: readonly number[], denominators: readonl
   assert.equal(numerators.length, denominators.length, 'rounds must be paired');
   return spread(numerators.map((value, round) => value / denominators[round]!));
 }
+
+/**
+ * The share of pairs, one of each, in which the first is smaller, half of the equal ones included: the area under the
+ * curve of who tells them apart by size. 0.5 for samples of one distribution.
+ */
+export function earlierShare(first: readonly number[], second: readonly number[]): number {
+  assert(first.length > 0 && second.length > 0, 'a share of nothing');
+  let smaller = 0;
+  for (const a of first) for (const b of second) smaller += a < b ? 1 : a === b ? 0.5 : 0;
+  return smaller / (first.length * second.length);
+}

@@ -6,7 +6,8 @@ import { unmovable } from '#blend';
 import { type KvLayout, kvLayout } from '#storage';
 import { createApp } from './api/app.js';
 import type { CacheControls } from './api/cache-routes.js';
-import { startServer } from './api/server.js';
+import type { Access } from './api/identity.js';
+import { type RunningServer, startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { CacheEvents } from './cache/cache-events.js';
 import { createTiers, type DiskOptions } from './cache/create-tiers.js';
@@ -30,6 +31,9 @@ import { PromptEncoder } from './serving/prompt-encoder.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
+import { Budgets } from './tenants/budgets.js';
+import { KEYS_FILE } from './tenants/key-file.js';
+import { KeyRing } from './tenants/key-ring.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
 import { createTokenizer } from './text/tokenizer.js';
@@ -253,27 +257,57 @@ export async function startRadixkv(
   await mkdir(options.dataDir, { recursive: true });
   const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
   const historyFile = join(options.dataDir, HISTORY_FILE);
-  const backend = await createBackend({
-    ...options,
-    modelDirectory,
-    logger,
-    documentsFile,
-    historyFile,
-    ...(documentTemplate !== undefined && { documentTemplate }),
-    ...(disk && { disk }),
-  });
+  const access = openAccess(options);
+  let backend: Backend | undefined;
+  const closeParts = async () => {
+    await backend?.close();
+    access.keys.close();
+  };
+  try {
+    backend = await createBackend({
+      ...options,
+      modelDirectory,
+      logger,
+      documentsFile,
+      historyFile,
+      ...(documentTemplate !== undefined && { documentTemplate }),
+      ...(disk && { disk }),
+    });
+    const server = await listen(options, { backend, access, logger });
+    const close = async () => {
+      await server.close();
+      await closeParts();
+    };
+    return { url: server.url, close };
+  } catch (error) {
+    await closeParts();
+    throw error;
+  }
+}
+
+/** @throws RadixkvError `invalid_value` when the file of keys can't be used */
+function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
+  const keys = KeyRing.open(join(dataDir, KEYS_FILE), { isRequired: requireKeys });
+  return { keys, budgets: new Budgets(() => performance.now()) };
+}
+
+async function listen(
+  { host, port }: ServeOptions,
+  parts: { readonly backend: Backend; readonly access: Access; readonly logger: Logger },
+): Promise<RunningServer> {
+  const { backend, access, logger } = parts;
   const { service, statistics, history, documents, controls } = backend;
   const app = createApp({
     service,
     statistics,
     history,
     controls,
+    access,
     logger,
     ...(documents && { documents }),
   });
-  const { host, port } = options;
   try {
-    const server = await startServer({
+    return await startServer({
       app,
       host,
       port,
@@ -283,13 +317,7 @@ export async function startRadixkv(
         controls.events.close();
       },
     });
-    const close = async () => {
-      await server.close();
-      await backend.close();
-    };
-    return { url: server.url, close };
   } catch (cause) {
-    await backend.close();
     throw listenError(cause, host, port);
   }
 }

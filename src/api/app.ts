@@ -2,6 +2,7 @@
  * The HTTP API as a value: routes, hardening, errors. It listens nowhere; server.ts does.
  *
  * Every response carries `x-request-id`, and every error is JSON: in Anthropic's shape below /v1/messages, else in OpenAI's.
+ * Routes before `identify` are open to all; those behind it know who asks.
  */
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
@@ -12,13 +13,14 @@ import type { History } from '../history/history.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
 import { createBodyReader } from './body.js';
-import { type CacheControls, cacheRoutes } from './cache-routes.js';
+import { type CacheControls, type CacheRoutes, cacheRoutes } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
 import { completionRoute } from './completion-route.js';
 import { dashboard } from './dashboard-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
 import { openAiError, respondWithError } from './error-response.js';
+import { type Access, identify } from './identity.js';
 import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { createMessagesDialect } from './messages-dialect.js';
@@ -37,6 +39,8 @@ export interface AppParts {
   readonly controls?: CacheControls;
   /** Absent: there are no statistics over time, nor by group. */
   readonly history?: History;
+  /** Absent: nobody needs a key. */
+  readonly access?: Access;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
   readonly limits?: Partial<Limits>;
@@ -63,7 +67,7 @@ const refusePath: RequestHandler = (req) => {
   throw new RadixkvError('not_found', `There is no ${req.method} ${req.path}.`);
 };
 
-function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): void {
+function addCacheRoutes(app: Express, routes: CacheRoutes): void {
   const { lookup, explain, warm, pins, clear, tree, events } = routes;
   app.route('/v1/cache').delete(clear).all(refuseMethod('DELETE'));
   app.route('/v1/cache/lookup').post(lookup).all(refuseMethod('POST'));
@@ -77,7 +81,7 @@ function addCacheRoutes(app: Express, routes: ReturnType<typeof cacheRoutes>): v
 }
 
 export function createApp(parts: AppParts): Express {
-  const { service, statistics, documents, controls, history, logger, limits: overrides } = parts;
+  const { service, statistics, documents, controls, history, access, logger, limits: overrides } = parts;
   const limits = { ...DEFAULT_LIMITS, ...overrides };
   const readBody = createBodyReader(limits);
   const app = express();
@@ -87,6 +91,15 @@ export function createApp(parts: AppParts): Express {
   app.use(hardening());
   app.use(MESSAGES_PATH, messagesRequestId);
 
+  app.route('/health/live').get(live).all(refuseMethod('GET'));
+  app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
+  app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
+
+  const { page, file } = dashboard();
+  app.route('/dashboard').get(page).all(refuseMethod('GET'));
+  app.route('/dashboard/*path').get(file).all(refuseMethod('GET'));
+
+  app.use(identify(access));
   for (const dialect of [
     createChatDialect(limits),
     createTextDialect(limits),
@@ -115,12 +128,6 @@ export function createApp(parts: AppParts): Express {
   if (history !== undefined) {
     app.route('/v1/cache/stats/history').get(cacheStatsHistory(history)).all(refuseMethod('GET'));
   }
-  app.route('/health/live').get(live).all(refuseMethod('GET'));
-  app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
-  const { page, file } = dashboard();
-  app.route('/dashboard').get(page).all(refuseMethod('GET'));
-  app.route('/dashboard/*path').get(file).all(refuseMethod('GET'));
-  app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
 
   app.use(refusePath);
   app.use(MESSAGES_PATH, respondWithError(messagesError));

@@ -1,5 +1,5 @@
 /** `/v1/cache/…`: what would hit and why not, computing ahead of time, pins, forgetting, the tree. Each API key sees its own. */
-import type { Request, RequestHandler } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import { z } from 'zod';
 import type { CacheEvents } from '../cache/cache-events.js';
 import type { CacheDesk, LookupReading, NodeReading } from '../control/cache-desk.js';
@@ -9,11 +9,13 @@ import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
 import type { BodyReader } from './body.js';
+import { cacheSalt } from './cache-schema.js';
 import { modelNotFound } from './error-response.js';
 import { eventsRoute } from './event-routes.js';
 import { list, optional } from './fields.js';
+import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
-import { namespaceOf } from './namespace.js';
+import { saltedNamespace } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
 import { validate } from './validate.js';
 
@@ -35,15 +37,19 @@ const NODES_MAX = 1000;
 /** Edges from the root to a node. */
 const PLACE_MAX = 10_000;
 
-const ownerOf = (req: Request): string => namespaceOf(req.get('authorization'));
+const ownerOf = (res: Response): string => identityOf(res).namespace;
 const idOf = (req: Request): string => String(req.params.id);
 const secondsOf = (ms: number): number => Math.floor(ms / 1000);
 
 const model = z.string().describe('Id of the served model.');
 
 function onePrompt(limits: Limits) {
-  return z.strictObject({ model, ...promptFields(limits) }).superRefine(requireOnePrompt);
+  const salt = optional(cacheSalt(limits)).describe('That of the requests whose part of the cache is meant.');
+  return z.strictObject({ model, ...promptFields(limits), cache_salt: salt }).superRefine(requireOnePrompt);
 }
+
+/** The part of a tenant's namespace that a salt names; all but the salted parts without one. */
+const partOf = (res: Response, salt: string | undefined): string => saltedNamespace(ownerOf(res), salt);
 
 function lookupJson({ promptTokens, cached }: LookupReading) {
   const cachedTokens = tokensOf(cached);
@@ -123,8 +129,16 @@ function nodeJson({
   };
 }
 
-/** The handlers, by path and method. */
-export function cacheRoutes(parts: RouteParts) {
+type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
+
+/** By path and method. */
+export type CacheRoutes = Handlers<'lookup' | 'explain' | 'clear' | 'tree' | 'events'> & {
+  readonly warm: Handlers<'post' | 'get' | 'delete'>;
+  readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
+};
+
+/** The handlers. */
+export function cacheRoutes(parts: RouteParts): CacheRoutes {
   return {
     lookup: lookupRoute(parts),
     explain: explainRoute(parts),
@@ -148,7 +162,7 @@ function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHa
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.lookup({ ...promptOf(body), namespace: ownerOf(req) });
+    const reading = desk.lookup({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
     res.json({ object: 'cache.lookup', ...lookupJson(reading) });
   };
 }
@@ -157,7 +171,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.explain({ ...promptOf(body), namespace: ownerOf(req) });
+    const reading = desk.explain({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
     res.json({
       object: 'cache.explanation',
       ...lookupJson(reading),
@@ -166,13 +180,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   };
 }
 
-function warmRoutes({
-  desk,
-  warming,
-  service,
-  readBody,
-  limits,
-}: RouteParts): Record<'post' | 'get' | 'delete', RequestHandler> {
+function warmRoutes({ desk, warming, service, readBody, limits }: RouteParts): CacheRoutes['warm'] {
   const item = z.strictObject(promptFields(limits)).superRefine(requireOnePrompt);
   const schema = z.strictObject({
     model,
@@ -183,17 +191,18 @@ function warmRoutes({
   return {
     post: async (req, res) => {
       const { prompts } = served(service, validate(schema, await readBody(req, res)));
-      const namespace = ownerOf(req);
+      const { namespace, chargeTokens } = identityOf(res);
       const tokens = prompts.map((prompt, i) =>
         blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
       );
+      chargeTokens(tokens.reduce((sum, { length }) => sum + length, 0));
       res.status(202).json(warmJson(warming.create(namespace, tokens)));
     },
     get: (req, res) => {
-      res.json(warmJson(warming.get(ownerOf(req), idOf(req)) ?? refuseJob(idOf(req))));
+      res.json(warmJson(warming.get(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
     },
     delete: (req, res) => {
-      res.json(warmJson(warming.cancel(ownerOf(req), idOf(req)) ?? refuseJob(idOf(req))));
+      res.json(warmJson(warming.cancel(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
     },
   };
 }
@@ -213,7 +222,7 @@ function blaming<T>(index: number, work: () => T): T {
   }
 }
 
-function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts) {
+function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts): CacheRoutes['pins'] {
   const schema = z
     .strictObject({
       model,
@@ -226,51 +235,54 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
       ),
     })
     .superRefine(requireOnePrompt);
-  const handlers: Record<'post' | 'list' | 'get' | 'delete', RequestHandler> = {
+  return {
     post: async (req, res) => {
       const {
         ttl_seconds: ttl,
         priority,
         ...body
       } = served(service, validate(schema, await readBody(req, res)));
-      const namespace = ownerOf(req);
+      const { namespace, chargeTokens } = identityOf(res);
       const tokens = desk.encode({ ...promptOf(body), namespace });
+      chargeTokens(tokens.length);
       await warming.computed(namespace, tokens);
       const ttlMs = ttl === undefined ? undefined : ttl * 1000;
       res.status(201).json(pinJson(pins.create(namespace, tokens, { ttlMs, priority })));
     },
-    list: (req, res) => {
-      res.json({ object: 'list', data: pins.list(ownerOf(req)).map(pinJson) });
+    list: (_req, res) => {
+      res.json({ object: 'list', data: pins.list(ownerOf(res)).map(pinJson) });
     },
     get: (req, res) => {
-      res.json(pinJson(pins.get(ownerOf(req), idOf(req)) ?? refusePin(idOf(req))));
+      res.json(pinJson(pins.get(ownerOf(res), idOf(req)) ?? refusePin(idOf(req))));
     },
     delete: (req, res) => {
       const id = idOf(req);
-      if (!pins.delete(ownerOf(req), id)) refusePin(id);
+      if (!pins.delete(ownerOf(res), id)) refusePin(id);
       res.json({ id, object: 'cache.pin', deleted: true });
     },
   };
-  return handlers;
 }
 
 function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
 }
 
-function clearRoute({ desk }: RouteParts): RequestHandler {
+function clearRoute({ desk, limits }: RouteParts): RequestHandler {
   const query = z.strictObject({
+    cache_salt: cacheSalt(limits).optional(),
     tier: z.enum(TIERS, `must be one of ${TIERS.join(', ')}`).optional(),
   });
   return (req, res) => {
-    const { tier } = validate(query, req.query);
-    res.json({ object: 'cache.cleared', tier: tier ?? null, ...desk.clear(ownerOf(req), tier) });
+    const { tier, cache_salt } = validate(query, req.query);
+    const cleared = desk.clear(partOf(res, cache_salt), tier);
+    res.json({ object: 'cache.cleared', tier: tier ?? null, ...cleared });
   };
 }
 
-function treeRoute({ desk }: RouteParts): RequestHandler {
+function treeRoute({ desk, limits }: RouteParts): RequestHandler {
   const number = /^\d{1,9}$/;
   const query = z.strictObject({
+    cache_salt: cacheSalt(limits).optional(),
     place: z
       .string()
       .optional()
@@ -294,8 +306,8 @@ function treeRoute({ desk }: RouteParts): RequestHandler {
       .refine((limit) => limit >= 1 && limit <= NODES_MAX, `must be from 1 to ${NODES_MAX}`),
   });
   return (req, res) => {
-    const { place, offset, limit } = validate(query, req.query);
-    const nodes = desk.outline(ownerOf(req), place);
+    const { place, offset, limit, cache_salt } = validate(query, req.query);
+    const nodes = desk.outline(partOf(res, cache_salt), place);
     res.json({
       object: 'list',
       place: place.join('.'),

@@ -45,9 +45,14 @@ export const cacheMark = optional(
 ).describe('Accepted and without effect.');
 
 /** Fields of both of OpenAI's endpoints by which clients of OpenAI, vLLM and llama.cpp speak of the cache. */
+/** Sets KV apart within a namespace. */
+export function cacheSalt({ cacheSaltCharactersMax }: Pick<Limits, 'cacheSaltCharactersMax'>) {
+  return text.min(1).max(cacheSaltCharactersMax);
+}
+
 export function cacheConventions({ cacheSaltCharactersMax, promptCacheKeyCharactersMax }: Limits) {
   return {
-    cache_salt: optional(text.min(1).max(cacheSaltCharactersMax)).describe(
+    cache_salt: optional(cacheSalt({ cacheSaltCharactersMax })).describe(
       'KV is shared only between requests of the same API key with the same salt.',
     ),
     cache_prompt: optional(z.boolean()).describe('False is the mode `off`, true is the default.'),
@@ -77,7 +82,7 @@ export function refuseCacheContradiction(
       message: `contradicts cache.mode "${mode}"`,
     });
   }
-  if (cache_prompt === false) {
+  if (!cache_prompt) {
     const message = 'is not allowed with cache_prompt: false';
     refuseBlending({ recompute_ratio, selector }, context, message, ['cache']);
   }

@@ -14,7 +14,8 @@ import { answerInStream, answerWhole } from './answer.js';
 import type { BodyReader } from './body.js';
 import type { Dialect, End } from './dialect.js';
 import { modelNotFound, toRadixkvError } from './error-response.js';
-import { saltedNamespace, tenantOf } from './namespace.js';
+import { identityOf } from './identity.js';
+import { saltedNamespace } from './namespace.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
 function clientGone(res: Response): AbortSignal {
@@ -49,10 +50,10 @@ export function completionRoute({
     const parsed = dialect.parse(await readBody(req, res));
     const { model } = service;
     if (parsed.model !== model.id) throw modelNotFound(model.id);
+    const { namespace: tenant, chargeTokens } = identityOf(res);
     const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
-    const tenant = dialect.tenantOf(req);
     const namespace = saltedNamespace(tenant, parsed.cacheSalt);
-    const events = service.complete({ ...parsed.work, id, tenant, namespace, signal });
+    const events = service.complete({ ...parsed.work, id, tenant, namespace, chargeTokens, signal });
     const head = { id, created: Math.floor(Date.now() / 1000), model };
     const answer = parsed.stream ? answerInStream : answerWhole;
     await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
@@ -72,7 +73,7 @@ export function completionRoute({
       if (signal.aborted) outcome = 'aborted';
       statistics.record({
         endpoint: dialect.endpoint,
-        tenant: tenantOf(dialect.tenantOf(req)),
+        tenant: identityOf(res).tenant,
         model: service.model.id,
         outcome,
         ...(report === undefined ? {} : { report }),

@@ -4,7 +4,6 @@
  *
  * The route (completion-route.ts) drives all of them through this interface and knows nobody's shapes.
  */
-import type { Request } from 'express';
 import type {
   CompletionEvent,
   CompletionRequest,
@@ -23,7 +22,7 @@ export interface Parsed {
   readonly includeUsage: boolean;
   /** Sets the request's KV apart from that of its tenant's other requests. */
   readonly cacheSalt: string | undefined;
-  readonly work: Omit<CompletionRequest, 'id' | 'tenant' | 'namespace' | 'signal'>;
+  readonly work: Omit<CompletionRequest, 'id' | 'tenant' | 'namespace' | 'chargeTokens' | 'signal'>;
 }
 
 /** What all parts of one answer have in common. */
@@ -58,8 +57,6 @@ export interface Dialect {
   readonly endpoint: Endpoint;
   readonly path: string;
   readonly idPrefix: string;
-  /** The namespace of the API key that the request comes with, `''` without one. */
-  tenantOf(req: Request): string;
   /** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
   parse(body: unknown): Parsed;
   whole(head: Head, parsed: Parsed, finished: Finished): object;

@@ -10,9 +10,9 @@ import { RadixkvError } from '../errors.js';
 import { parseJson } from './body.js';
 import { batchedDocument } from './document-schema.js';
 import { errorJson } from './error-response.js';
+import { type Identity, identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { type Line, linesOf } from './lines.js';
-import { namespaceOf } from './namespace.js';
 import { validate } from './validate.js';
 
 /** Errors of lines that an answer lists; more are only counted. */
@@ -35,12 +35,12 @@ async function* bodyOf(req: Request): AsyncGenerator<Buffer, void, void> {
 
 export function batchRoute(library: DocumentLibrary, limits: Limits): RequestHandler {
   const schema = batchedDocument(limits);
-  const take = ({ bytes }: Line, namespace: string): void => {
+  const take = ({ bytes }: Line, { namespace, chargeTokens }: Identity): void => {
     if (bytes === undefined) {
       throw new RadixkvError('body_too_large', `The line is longer than ${limits.bodyBytesMax} bytes.`);
     }
     const { id, ...order } = validate(schema, parseJson(bytes, limits));
-    library.put(namespace, id, order);
+    library.put(namespace, id, order, chargeTokens);
   };
   return async (req, res) => {
     if (
@@ -52,7 +52,7 @@ export function batchRoute(library: DocumentLibrary, limits: Limits): RequestHan
         'The content-type must be application/x-ndjson, without compression.',
       );
     }
-    const namespace = namespaceOf(req.get('authorization'));
+    const identity = identityOf(res);
     const errors: object[] = [];
     let accepted = 0;
     let failed = 0;
@@ -64,7 +64,7 @@ export function batchRoute(library: DocumentLibrary, limits: Limits): RequestHan
       }
       if (line.bytes !== undefined && isBlank(line.bytes)) continue;
       try {
-        take(line, namespace);
+        take(line, identity);
         accepted++;
       } catch (error) {
         if (!(error instanceof RadixkvError)) throw error;

@@ -1,13 +1,13 @@
 /** `/v1/documents`: stored documents, whose KV is computed ahead of time. Each API key sees its own. */
-import type { Request, RequestHandler } from 'express';
+import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import type { DocumentReading } from '../documents/document.js';
 import type { DocumentLibrary } from '../documents/library.js';
 import { RadixkvError } from '../errors.js';
 import type { BodyReader } from './body.js';
 import { documentId, storedDocument } from './document-schema.js';
+import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
-import { namespaceOf } from './namespace.js';
 import { validate } from './validate.js';
 
 const PAGE_DEFAULT = 20;
@@ -50,8 +50,6 @@ export function documentJson(document: DocumentReading) {
   };
 }
 
-const ownerOf = (req: Request): string => namespaceOf(req.get('authorization'));
-
 function notFound(id: string): RadixkvError {
   return new RadixkvError('document_not_found', `There is no document '${id}'.`, { param: 'id' });
 }
@@ -59,7 +57,7 @@ function notFound(id: string): RadixkvError {
 export function documentList(library: DocumentLibrary): RequestHandler {
   return (req, res) => {
     const { limit, after } = validate(page, req.query);
-    const { documents, hasMore } = library.list(ownerOf(req), { limit, after });
+    const { documents, hasMore } = library.list(identityOf(res).namespace, { limit, after });
     res.json({
       object: 'list',
       data: documents.map(documentJson),
@@ -85,17 +83,18 @@ export function documentById({
     put: async (req, res) => {
       const { id } = validate(named, req.params);
       const order = validate(schema, await readBody(req, res));
-      res.status(202).json(documentJson(library.put(ownerOf(req), id, order)));
+      const { namespace, chargeTokens } = identityOf(res);
+      res.status(202).json(documentJson(library.put(namespace, id, order, chargeTokens)));
     },
     get: (req, res) => {
       const { id } = validate(named, req.params);
-      const document = library.read(ownerOf(req), id);
+      const document = library.read(identityOf(res).namespace, id);
       if (document === undefined) throw notFound(id);
       res.json(documentJson(document));
     },
     delete: (req, res) => {
       const { id } = validate(named, req.params);
-      if (!library.remove(ownerOf(req), id)) throw notFound(id);
+      if (!library.remove(identityOf(res).namespace, id)) throw notFound(id);
       res.json({ id, object: 'document', deleted: true });
     },
   };

@@ -1,6 +1,7 @@
 /** Errors as a response or, once a stream has begun, as its last event; in OpenAI's shape unless a path has another. */
 import type { ErrorRequestHandler } from 'express';
 import { ERRORS, RadixkvError } from '../errors.js';
+import { requestIdOf } from './request-id.js';
 import { endEventStream, type StreamEvent } from './sse.js';
 
 /** An error as an event of a stream, whose data is also the body of an error response. */
@@ -56,11 +57,11 @@ export const openAiError: ErrorShape = (error) => ({ data: errorJson(error) });
 
 /** Express's last handler: answers every error that a route or a parser throws. */
 export function respondWithError(shape: ErrorShape): ErrorRequestHandler {
-  return (thrown: unknown, req, res, _next) => {
+  return (thrown: unknown, _req, res, _next) => {
     const error = toRadixkvError(thrown);
     if (error.status >= 500) res.err = error;
     if (res.destroyed || res.writableEnded) return;
-    const event = shape(error, String(req.id));
+    const event = shape(error, requestIdOf(res));
     if (res.headersSent) {
       endEventStream(res, event);
       return;
@@ -68,6 +69,7 @@ export function respondWithError(shape: ErrorShape): ErrorRequestHandler {
     if (error.status === 429 || error.status === 503) {
       res.setHeader('retry-after', String(error.retryAfterS ?? RETRY_AFTER_S));
     }
+    if (error.status === 401) res.setHeader('www-authenticate', 'Bearer');
     // The official clients retry any 5xx unless told otherwise.
     if (!ERRORS[error.code].retryable) res.setHeader('x-should-retry', 'false');
     res.status(error.status).json(event.data);

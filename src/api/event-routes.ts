@@ -3,8 +3,10 @@ import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import type { CacheEvent, CacheEvents, EventGap } from '../cache/cache-events.js';
 import { RadixkvError } from '../errors.js';
+import { cacheSalt } from './cache-schema.js';
+import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
-import { namespaceOf } from './namespace.js';
+import { saltedNamespace } from './namespace.js';
 import { openEventStream, sendEvent, sendPing } from './sse.js';
 import { validate } from './validate.js';
 
@@ -17,7 +19,6 @@ const number = z
   .string()
   .regex(/^\d{1,15}$/, 'must be the number of an event')
   .transform(Number);
-const query = z.strictObject({ after: number.optional() });
 
 function eventJson(event: CacheEvent | EventGap) {
   if (event.type === 'gap') return { type: 'Gap', from: event.from, to: event.to };
@@ -43,16 +44,18 @@ function eventJson(event: CacheEvent | EventGap) {
 }
 
 /** Streams until the client goes away or the server stops. Slow readers miss events, and are told which. */
-export function eventsRoute(events: CacheEvents, { eventStreamsMax }: Limits): RequestHandler {
+export function eventsRoute(events: CacheEvents, limits: Limits): RequestHandler {
+  const { eventStreamsMax } = limits;
+  const query = z.strictObject({ after: number.optional(), cache_salt: cacheSalt(limits).optional() });
   let streams = 0;
   return async (req, res) => {
-    const { after } = validate(query, req.query);
+    const { after, cache_salt } = validate(query, req.query);
     const last = req.get('last-event-id');
     const from = after ?? (last === undefined ? events.last : validate(number, last));
     if (streams >= eventStreamsMax) {
       throw new RadixkvError('queue_full', `${streams} event streams are open already`, { retryAfterS: 10 });
     }
-    const namespace = namespaceOf(req.get('authorization'));
+    const namespace = saltedNamespace(identityOf(res).namespace, cache_salt);
     const aborter = new AbortController();
     res.once('close', () => aborter.abort());
     streams++;

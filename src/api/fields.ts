@@ -95,7 +95,7 @@ export function sharedFields(limits: Limits) {
     stop: z
       .preprocess(
         (value) => (typeof value === 'string' ? [value] : (value ?? [])),
-        list(text.min(1), limits.stopStringsMax),
+        list(text.min(1).max(limits.stopCharactersMax), limits.stopStringsMax),
       )
       .optional()
       .describe('One or more strings that end the answer, and are not part of it.'),

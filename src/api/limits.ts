@@ -13,6 +13,8 @@ export interface Limits {
   /** Text parts of one message. */
   readonly partsMax: number;
   readonly stopStringsMax: number;
+  /** Of each: a text that almost ends with one is compared with all of it, token after token. */
+  readonly stopCharactersMax: number;
   readonly logitBiasMax: number;
   /** `cache_salt`. */
   readonly cacheSaltCharactersMax: number;
@@ -41,6 +43,7 @@ export const DEFAULT_LIMITS: Limits = {
   messagesMax: 4096,
   partsMax: 4096,
   stopStringsMax: 16,
+  stopCharactersMax: 1024,
   logitBiasMax: 1024,
   cacheSaltCharactersMax: 1024,
   promptCacheKeyCharactersMax: 64,

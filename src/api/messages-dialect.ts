@@ -9,7 +9,6 @@ import type { Dialect, FinishedChoice, Head, StreamRenderer } from './dialect.js
 import type { Limits } from './limits.js';
 import { MESSAGES_PATH } from './messages-error.js';
 import { messagesSchema, parseMessages } from './messages-schema.js';
-import { namespaceOf, namespaceOfKey } from './namespace.js';
 import type { StreamEvent } from './sse.js';
 
 /** Input, what was read from the cache and what was written to it are the prompt. Writing is not counted apart. */
@@ -46,24 +45,21 @@ function createStream(head: Head): StreamRenderer {
   const index = 0;
   let stop: object = UNFINISHED;
   return (event) => {
-    switch (event.type) {
-      case 'prompt': {
-        const message = messageJson(head, { content: [], stop, usage: usageJson(event.usage, 0) });
-        const content_block = { type: 'text', text: '' };
-        return [named('message_start', { message }), named('content_block_start', { index, content_block })];
-      }
-      case 'delta': {
-        const delta = { type: 'text_delta', text: event.text };
-        return [named('content_block_delta', { index, delta })];
-      }
-      case 'finish':
-        stop = stopJson({ reason: event.reason, stopString: event.stopString });
-        return [named('content_block_stop', { index })];
-      case 'end': {
-        const usage = usageJson(event.usage, event.usage.completionTokens);
-        return [named('message_delta', { delta: stop, usage }), named('message_stop')];
-      }
+    if (event.type === 'prompt') {
+      const message = messageJson(head, { content: [], stop, usage: usageJson(event.usage, 0) });
+      const content_block = { type: 'text', text: '' };
+      return [named('message_start', { message }), named('content_block_start', { index, content_block })];
     }
+    if (event.type === 'delta') {
+      const delta = { type: 'text_delta', text: event.text };
+      return [named('content_block_delta', { index, delta })];
+    }
+    if (event.type === 'finish') {
+      stop = stopJson({ reason: event.reason, stopString: event.stopString });
+      return [named('content_block_stop', { index })];
+    }
+    const usage = usageJson(event.usage, event.usage.completionTokens);
+    return [named('message_delta', { delta: stop, usage }), named('message_stop')];
   };
 }
 
@@ -73,7 +69,6 @@ export function createMessagesDialect(limits: Limits): Dialect {
     endpoint: 'messages',
     path: MESSAGES_PATH,
     idPrefix: 'msg_',
-    tenantOf: (req) => namespaceOfKey(req.get('x-api-key')) || namespaceOf(req.get('authorization')),
     parse: (body) => parseMessages(schema, body),
     whole: (head, _parsed, { choices: [choice], end }) =>
       messageJson(head, {

@@ -1,8 +1,8 @@
 /**
- * Isolation by API key, and within one by salt.
+ * Isolation by credentials, and within them by salt.
  *
- * All namespaces are SHA-256 in hex, so that no key goes any further, or `''`. No salted one is that of a key: it is the
- * hash of a text with a NUL, which no header can have.
+ * All namespaces are 64 hex digits, so that no key goes any further, or `''`. No salted one is that of credentials: it is
+ * the hash of a text with a NUL, which no header can have.
  */
 import { createHash } from 'node:crypto';
 
@@ -10,18 +10,9 @@ function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-/** The namespace of an API key; `''` without one. */
-export function namespaceOfKey(key: string | undefined): string {
-  const trimmed = key?.trim() ?? '';
-  return trimmed === '' ? '' : hashOf(trimmed);
-}
-
-/**
- * The namespace of a request with an `authorization` header: that of its bearer token. Credentials of another scheme are
- * hashed whole.
- */
-export function namespaceOf(authorization: string | undefined): string {
-  return namespaceOfKey(authorization?.trim().replace(/^bearer(\s+|$)/i, ''));
+/** Of the credentials, where no keys are required; `''` without any. */
+export function namespaceOf(credentials: string): string {
+  return credentials === '' ? '' : hashOf(credentials);
 }
 
 /** The part of a namespace that a salt sets apart. A namespace has no NUL, so that the text means one pair only. */

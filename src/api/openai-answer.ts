@@ -5,7 +5,6 @@
 import type { FinishReason, TokenLogprob } from '../serving/completion.js';
 import type { Dialect, End, FinishedChoice, Head, Parsed, StreamRenderer } from './dialect.js';
 import { explanationJson } from './explanation.js';
-import { namespaceOf } from './namespace.js';
 import { timingsJson, usageJson } from './usage.js';
 
 /** Renders the choices of one stream; it may remember what it has sent. */
@@ -44,15 +43,14 @@ function closing({ usage, timings, explanation }: End, choices: number) {
   };
 }
 
-export function openAiAnswers(shapes: OpenAiShapes): Pick<Dialect, 'tenantOf' | 'whole' | 'createStream'> {
+export function openAiAnswers(shapes: OpenAiShapes): Pick<Dialect, 'whole' | 'createStream'> {
   return {
-    tenantOf: (req) => namespaceOf(req.get('authorization')),
     whole: (head, { work }, { choices, end }) => {
       const { usage, extras } = closing(end, work.n);
       return {
         ...headJson(head),
         object: shapes.replyObject,
-        choices: choices.map(shapes.choice),
+        choices: choices.map((choice) => shapes.choice(choice)),
         usage,
         ...extras,
       };
@@ -71,28 +69,22 @@ function createStream(shapes: OpenAiShapes, head: Head, { work, includeUsage }: 
       .filter((choice) => choice !== undefined)
       .map((choice) => ({ data: { ...fields, choices: [choice], ...noUsageYet, ...extra } }));
   let heldFinish: object | undefined;
-  const takeHeld = () => {
+  return (event) => {
+    if (event.type === 'prompt') {
+      return chunks(Array.from({ length: work.n }, (_, index) => renderer.opening(index)));
+    }
     const held = heldFinish;
     heldFinish = undefined;
-    return held;
-  };
-  return (event) => {
-    switch (event.type) {
-      case 'prompt':
-        return chunks(Array.from({ length: work.n }, (_, index) => renderer.opening(index)));
-      case 'delta':
-        return chunks([takeHeld(), renderer.delta(event.index, event.text, event.logprobs)]);
-      case 'finish': {
-        const held = takeHeld();
-        heldFinish = renderer.finish(event.index, event.reason);
-        return chunks([held]);
-      }
-      case 'end': {
-        const { usage, extras } = closing(event, work.n);
-        const last = chunks([takeHeld()], includeUsage ? {} : extras);
-        const withUsage = { data: { ...fields, choices: [], usage, ...extras } };
-        return [...last, ...(includeUsage ? [withUsage] : []), { data: '[DONE]' }];
-      }
+    if (event.type === 'delta') {
+      return chunks([held, renderer.delta(event.index, event.text, event.logprobs)]);
     }
+    if (event.type === 'finish') {
+      heldFinish = renderer.finish(event.index, event.reason);
+      return chunks([held]);
+    }
+    const { usage, extras } = closing(event, work.n);
+    const last = chunks([held], includeUsage ? {} : extras);
+    const withUsage = { data: { ...fields, choices: [], usage, ...extras } };
+    return [...last, ...(includeUsage ? [withUsage] : []), { data: '[DONE]' }];
   };
 }

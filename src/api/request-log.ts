@@ -1,10 +1,11 @@
 /**
  * One log line a request. It is built from a list of what may be said (method, path, status, request id, error), so
- * prompts, answers, query strings and credentials can't get in.
+ * prompts, answers, query strings and credentials can't get in; nor can an API key that someone put in a path.
  */
 import type { RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
+import { withoutApiKeys } from '../tenants/api-key.js';
 
 interface LoggedError extends Error {
   readonly code?: unknown;
@@ -27,7 +28,7 @@ export function requestLog(logger: Logger): RequestHandler {
       req: ({ id, method, url }: { id: unknown; method: string; url: string }) => ({
         id,
         method,
-        path: url.split('?')[0],
+        path: withoutApiKeys(url.split('?')[0]!),
       }),
       res: ({ statusCode }: { statusCode: number }) => ({ status: statusCode }),
       err: errorFields,

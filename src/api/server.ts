@@ -5,6 +5,25 @@ import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Express } from 'express';
 
+/** How long a client may take, so that slow ones don't pile up. Who is too slow is answered with 408 and cut. */
+export interface HttpTimeouts {
+  /** From the connection, or the end of the request before, to the last header. */
+  readonly headersMs: number;
+  /** Likewise, to the last byte of the body. */
+  readonly requestMs: number;
+  /** Between two requests. */
+  readonly keepAliveMs: number;
+  /** How often clients are looked at: nobody is cut later than so long after the limit. */
+  readonly checkMs: number;
+}
+
+export const DEFAULT_TIMEOUTS: HttpTimeouts = {
+  headersMs: 15_000,
+  requestMs: 300_000,
+  keepAliveMs: 5000,
+  checkMs: 5000,
+};
+
 export interface ServerOptions {
   readonly app: Express;
   readonly host: string;
@@ -12,6 +31,7 @@ export interface ServerOptions {
   readonly port: number;
   /** How long answers in progress may go on after `close()`. */
   readonly shutdownTimeoutMs: number;
+  readonly timeouts?: HttpTimeouts;
   /** Called first by `close()`: the service refuses new requests from now on. */
   readonly onShutdown?: () => void;
 }
@@ -27,8 +47,13 @@ export interface RunningServer {
 
 /** Listens, or rejects with the system's error (`EADDRINUSE`, `EACCES`, …). */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { app, host, port, shutdownTimeoutMs, onShutdown } = options;
-  const server = createServer();
+  const { app, host, port, shutdownTimeoutMs, timeouts = DEFAULT_TIMEOUTS, onShutdown } = options;
+  const server = createServer({
+    headersTimeout: timeouts.headersMs,
+    requestTimeout: timeouts.requestMs,
+    keepAliveTimeout: timeouts.keepAliveMs,
+    connectionsCheckingInterval: timeouts.checkMs,
+  });
   let closed: Promise<void> | undefined;
 
   // Node's own closeIdleConnections() spares connections that have not sent a request yet.

@@ -7,15 +7,16 @@ import { z } from 'zod';
 import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
 import { WINDOW_NAMES } from '../history/resolutions.js';
-import { TIERS, tokensOf } from '../serving/completion.js';
+import { TIERS, type Tier } from '../serving/completion.js';
 import {
   blendedOf,
+  blendedTokensOf,
   type Counts,
   cachedOf,
+  cachedTokensOf,
   exactHitRateOf,
   hitRateOf,
   noCounts,
-  OUTCOMES,
   savedSecondsOf,
 } from '../serving/counts.js';
 import type {
@@ -25,6 +26,7 @@ import type {
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
+import { requireAdminRole } from './identity.js';
 import { validate } from './validate.js';
 
 const STEP_SECONDS_MAX = 90 * 86_400;
@@ -77,10 +79,15 @@ const seriesQuery = z.strictObject({
 /** Of any requests: one, a window, a group, a step. */
 export function countsJson(counts: Counts) {
   return {
-    requests: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, counts[outcome]])),
+    requests: {
+      completed: counts.completed,
+      aborted: counts.aborted,
+      failed: counts.failed,
+      refused: counts.refused,
+    },
     prompt_tokens: counts.promptTokens,
-    cached_tokens: tokensOf(cachedOf(counts)),
-    blended_tokens: tokensOf(blendedOf(counts)),
+    cached_tokens: cachedTokensOf(counts),
+    blended_tokens: blendedTokensOf(counts),
     computed_tokens: counts.computedTokens,
     completion_tokens: counts.completionTokens,
     hit_rate: hitRateOf(counts) ?? null,
@@ -90,13 +97,14 @@ export function countsJson(counts: Counts) {
   };
 }
 
-function byTierJson<T>(of: (tier: (typeof TIERS)[number]) => T) {
-  return Object.fromEntries(TIERS.map((tier) => [tier, of(tier)]));
-}
-
 function tokensByTierJson(counts: Counts) {
   const [cached, blended] = [cachedOf(counts), blendedOf(counts)];
-  return byTierJson((tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] }));
+  const tokens = (tier: Tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] });
+  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
+}
+
+function countsByTierJson(counts: Counts) {
+  return { ...countsJson(counts), by_tier: tokensByTierJson(counts) };
 }
 
 function tierJson(tier: TierReading | undefined) {
@@ -153,7 +161,7 @@ function processJson(statistics: Statistics) {
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
-    by_tier: byTierJson((tier) => ({ ...tokens[tier], ...tierJson(tiers[tier]) })),
+    by_tier: Object.fromEntries(TIERS.map((tier) => [tier, { ...tokens[tier], ...tierJson(tiers[tier]) }])),
     disk: diskJson(disk),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
@@ -165,15 +173,10 @@ function windowJson(history: History, { window = 'all', group_by: groupBy }: z.o
   return {
     window,
     since: new Date(sinceMs).toISOString(),
-    ...countsJson(total),
-    by_tier: tokensByTierJson(total),
+    ...countsByTierJson(total),
     ...(groups && {
       group_by: groupBy,
-      groups: groups.map(({ name, counts }) => ({
-        group: name,
-        ...countsJson(counts),
-        by_tier: tokensByTierJson(counts),
-      })),
+      groups: groups.map(({ name, counts }) => ({ group: name, ...countsByTierJson(counts) })),
     }),
   };
 }
@@ -184,7 +187,12 @@ export function cacheStats(statistics: Statistics, history: History | undefined)
     if (history === undefined || Object.keys(req.query).length === 0) {
       validate(z.strictObject({}), req.query);
       res.json(processJson(statistics));
-    } else res.json(windowJson(history, validate(windowQuery, req.query)));
+    } else {
+      const query = validate(windowQuery, req.query);
+      // Who else there is, and what they do, is not for everybody.
+      if (query.group_by === 'tenant') requireAdminRole(res);
+      res.json(windowJson(history, query));
+    }
   };
 }
 
@@ -202,11 +210,7 @@ export function cacheStatsHistory(history: History): RequestHandler {
       points: Array.from({ length: starts }, (_, i) => {
         const startMs = series.fromMs + i * series.stepMs;
         const counts = found.get(startMs) ?? noCounts();
-        return {
-          start: new Date(startMs).toISOString(),
-          ...countsJson(counts),
-          by_tier: tokensByTierJson(counts),
-        };
+        return { start: new Date(startMs).toISOString(), ...countsByTierJson(counts) };
       }),
     });
   };

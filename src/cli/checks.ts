@@ -5,7 +5,7 @@
 import { access, constants, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { totalmem } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { formatBytes } from '../config/bytes.js';
 import type { ServeOptions } from '../config/options.js';
 import { messageOf } from '../errno.js';
@@ -14,6 +14,8 @@ import type { RegisteredModel } from '../model/registry.js';
 import { DEFAULT_MODEL } from '../model/source/default-model.js';
 import { hubFromEnvironment, listRevision } from '../model/source/hub.js';
 import { findPython } from '../model/source/pip.js';
+import { hasKeys, KEYS_FILE } from '../tenants/key-file.js';
+import { requireGuard } from '../tenants/reach.js';
 import { bytesOf, openRegistry } from './models.js';
 
 export interface CheckResult {
@@ -35,6 +37,7 @@ export async function runChecks(options: ServeOptions): Promise<CheckResult[]> {
     checkNode(process.versions.node),
     await checkRuntime(),
     await checkPort(options),
+    await checkKeys(options),
     await checkDirectory('data directory', options.dataDir, '--data-dir'),
     await checkDisk(options.dataDir, model === undefined),
     await checkCache(options),
@@ -78,6 +81,19 @@ async function checkPort(options: { readonly host: string; readonly port: number
   };
   const fix = fixes[error.code ?? ''] ?? 'choose an address of this machine with --host';
   return { ...fail('port', `can't listen on ${host}:${port} (${error.code ?? error.message})`), fix };
+}
+
+async function checkKeys(options: ServeOptions): Promise<CheckResult> {
+  const name = 'keys';
+  const { host, requireKeys, insecureNoKeys, dataDir } = options;
+  try {
+    const needsKeys = requireKeys || hasKeys(join(dataDir, KEYS_FILE));
+    await requireGuard({ host, insecureNoKeys, needsKeys });
+    return ok(name, needsKeys ? 'requests need a key' : `who reaches ${host} needs no key`);
+  } catch (error) {
+    const fix = `radixkv keys create --tenant <name>, or restore ${KEYS_FILE} in ${dataDir}`;
+    return { ...fail(name, messageOf(error)), fix };
+  }
 }
 
 async function checkDirectory(name: string, directory: string, flag: string): Promise<CheckResult> {

@@ -13,6 +13,7 @@ export function addOptions(command: Command, keys?: readonly (keyof ServeOptions
   for (const row of SERVE_OPTION_ROWS) {
     if (keys !== undefined && !keys.includes(row.key)) continue;
     const option = new Option(row.flags, row.description).env(row.environment);
+    if (option.optional) option.preset('true');
     const text = row.defaultText?.();
     command.addOption(text === undefined ? option : option.default(text, text));
   }

@@ -10,6 +10,7 @@ import { ModelRegistry, type RegisteredModel } from '../model/registry.js';
 import { DEFAULT_MODEL } from '../model/source/default-model.js';
 import { hubFromEnvironment } from '../model/source/hub.js';
 import { parseSource, resolveSource, suggestName } from '../model/source/source.js';
+import { tableLines } from './table.js';
 import type { Terminal } from './terminal.js';
 
 export function openRegistry(options: ServeOptions): ModelRegistry {
@@ -133,15 +134,5 @@ async function notFound(registry: ModelRegistry, name: string, options: ServeOpt
   return new RadixkvError(
     'model_not_found',
     `no model "${name}" in ${options.modelsDir} (${there}); ${advice}`,
-  );
-}
-
-function tableLines(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
   );
 }

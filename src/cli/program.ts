@@ -3,9 +3,18 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { systemClock } from '../model/clock.js';
+import { ROLES } from '../tenants/tenant.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
 import { addOptions, readOptions } from './flags.js';
+import {
+  type RateTexts,
+  runCreateKey,
+  runListKeys,
+  runListTenants,
+  runRevokeKey,
+  runSetTenant,
+} from './keys.js';
 import { runImport, runList, runRemove } from './models.js';
 import { runServe } from './serve.js';
 import type { Terminal } from './terminal.js';
@@ -34,6 +43,12 @@ export function createProgram(terminal: Terminal): Command {
     .action(async (_flags: unknown, command: Command) => runServe(readOptions(command), terminal));
 
   addModelCommands(program.command('model').description('import, measure, list and remove models'), terminal);
+
+  addKeyCommands(program.command('keys').description('create, list and revoke API keys'), terminal);
+  addTenantCommands(
+    program.command('tenants').description('list tenants, and limit what each may ask for'),
+    terminal,
+  );
 
   addOptions(program.command('doctor'))
     .description('check this machine for serving with these options; say how to fix what is wrong')
@@ -99,6 +114,43 @@ HF_ENDPOINT and HF_TOKEN are honoured. Interrupted downloads go on where they st
     .description('remove an imported model')
     .action(async (name: string, _flags: unknown, command: Command) =>
       runRemove(name, readOptions(command), terminal),
+    );
+}
+
+function addKeyCommands(keys: Command, terminal: Terminal): void {
+  addOptions(keys.command('create'), ['dataDir'])
+    .description('create a key and print it; this is the only time that it is shown')
+    .requiredOption('--tenant <name>', 'whose key it is; a tenant shares KV and documents with nobody')
+    .option('--role <role>', `one of ${ROLES.join(', ')}; an admin may also control the server`, 'user')
+    .action((flags: { tenant: string; role: string }, command: Command) =>
+      runCreateKey(readOptions(command), flags, terminal),
+    );
+  addOptions(keys.command('list'), ['dataDir'])
+    .description('list all keys, revoked ones too')
+    .option('--json', 'print the result as JSON')
+    .action((flags: { json?: boolean }, command: Command) =>
+      runListKeys(readOptions(command), flags.json === true, terminal),
+    );
+  addOptions(keys.command('revoke <id>'), ['dataDir'])
+    .description('revoke a key: requests with it are refused from now on')
+    .action((id: string, _flags: unknown, command: Command) =>
+      runRevokeKey(id, readOptions(command), terminal),
+    );
+}
+
+function addTenantCommands(tenants: Command, terminal: Terminal): void {
+  addOptions(tenants.command('list'), ['dataDir'])
+    .description('list tenants with their limits')
+    .option('--json', 'print the result as JSON')
+    .action((flags: { json?: boolean }, command: Command) =>
+      runListTenants(readOptions(command), flags.json === true, terminal),
+    );
+  addOptions(tenants.command('set <name>'), ['dataDir'])
+    .description('limit what all keys of a tenant together may ask for')
+    .option('--requests-per-minute <number>', 'requests that may begin in a minute, or none for no limit')
+    .option('--tokens-per-minute <number>', 'prompt tokens in a minute, or none for no limit')
+    .action((name: string, flags: RateTexts, command: Command) =>
+      runSetTenant(name, flags, readOptions(command), terminal),
     );
 }
 

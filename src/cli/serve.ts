@@ -1,6 +1,9 @@
-/** `radixkv serve`: make sure of the model, start, say how to try it, stop on a signal. */
+/** `radixkv serve`: make sure of keys and model, start, say how to try it, stop on a signal. */
+import { join } from 'node:path';
 import type { ServeOptions } from '../config/options.js';
 import { startRadixkv } from '../server.js';
+import { hasKeys, KEYS_FILE } from '../tenants/key-file.js';
+import { requireGuard } from '../tenants/reach.js';
 import { ensureModel, openRegistry } from './models.js';
 import type { Terminal } from './terminal.js';
 
@@ -10,11 +13,12 @@ export async function runServe(
   terminal: Terminal,
   start: typeof startRadixkv = startRadixkv,
 ): Promise<void> {
+  const needsKeys = await guard(options, terminal);
   const model = await ensureModel(openRegistry(options), options, terminal);
   terminal.note(`starting ${model.name}`);
   const server = await start(options, model.directory);
   terminal.print(`radixkv serves ${model.name} at ${server.url}`);
-  terminal.print(`Try it:\n${curlLine(server.url, model.name)}`);
+  terminal.print(`Try it:\n${curlLine(server.url, model.name, needsKeys)}`);
   const signal = await firstSignal();
   terminal.note(`${signal}: finishing the requests under way; once more to stop at once`);
   process.once('SIGINT', exitAtOnce).once('SIGTERM', exitAtOnce);
@@ -22,10 +26,22 @@ export async function runServe(
   process.off('SIGINT', exitAtOnce).off('SIGTERM', exitAtOnce);
 }
 
+/** Whether requests need a key. @throws RadixkvError `invalid_value` when others could come in without one. */
+async function guard(options: ServeOptions, terminal: Terminal): Promise<boolean> {
+  const { host, requireKeys, insecureNoKeys, dataDir } = options;
+  const isThere = hasKeys(join(dataDir, KEYS_FILE));
+  await requireGuard({ host, insecureNoKeys, needsKeys: requireKeys || isThere });
+  if (requireKeys && !isThere) {
+    terminal.note('there is no key yet; make one with: radixkv keys create --tenant <name>');
+  }
+  return requireKeys || isThere;
+}
+
 /** A shell line that asks the server something. */
-export function curlLine(url: string, model: string): string {
+export function curlLine(url: string, model: string, needsKey: boolean): string {
   const body = { model, messages: [{ role: 'user', content: 'What is a radix tree?' }], max_tokens: 64 };
-  return `curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
+  const key = needsKey ? ' -H "authorization: Bearer $RADIXKV_KEY"' : '';
+  return `curl -s ${url}/v1/chat/completions${key} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
 }
 
 function firstSignal(): Promise<NodeJS.Signals> {

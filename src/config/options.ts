@@ -37,6 +37,10 @@ export interface ServeOptions {
   readonly host: string;
   /** 0 lets the system choose a free port. */
   readonly port: number;
+  /** Whether keys are required even while there are none. */
+  readonly requireKeys: boolean;
+  /** Whether it may listen to others without any keys. */
+  readonly insecureNoKeys: boolean;
   /** Absolute paths. */
   readonly dataDir: string;
   readonly modelsDir: string;
@@ -97,6 +101,18 @@ export interface OptionRow {
 export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   row('host', '<address>', 'address to listen on', () => '127.0.0.1'),
   row('port', '<number>', 'port to listen on, 0 for any free one', () => '8080'),
+  row(
+    'requireKeys',
+    '[boolean]',
+    'refuse requests without a valid API key even while there are no keys',
+    () => 'false',
+  ),
+  row(
+    'insecureNoKeys',
+    '[boolean]',
+    'listen beyond this machine without keys, for everybody to use',
+    () => 'false',
+  ),
   row('dataDir', '<path>', 'directory of downloads and models', () => defaultDataDirectory()),
   row('modelsDir', '<path>', 'directory of imported models (default: <data-dir>/models)'),
   row('model', '<name>', 'model to serve', () => 'smollm2-135m-instruct'),
@@ -181,6 +197,8 @@ const path = z
 const SCHEMA = z.object({
   host: z.string().regex(/^\S+$/, 'must be a host name or address'),
   port: integer(0, 65535),
+  requireKeys: flag(),
+  insecureNoKeys: flag(),
   dataDir: path,
   modelsDir: path.optional(),
   model: z.string().min(1, 'must name a model'),
@@ -239,6 +257,9 @@ export function parseServeOptions(
     });
   }
   const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile } = parsed.data;
+  if (parsed.data.requireKeys && parsed.data.insecureNoKeys) {
+    throw new RadixkvError('invalid_value', '--require-keys and --insecure-no-keys contradict each other');
+  }
   return {
     ...parsed.data,
     modelsDir: modelsDir ?? join(dataDir, 'models'),
@@ -267,6 +288,10 @@ function row(
 
 function choice<Option extends string>(options: readonly Option[]) {
   return z.enum(options, { error: `must be one of ${options.join(', ')}` });
+}
+
+function flag() {
+  return choice(['true', 'false']).transform((text) => text === 'true');
 }
 
 function integer(min: number, max: number) {

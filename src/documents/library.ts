@@ -125,11 +125,17 @@ export class DocumentLibrary implements PassageFinder {
 
   /**
    * Stores a document, in place of the one of this id, and has its KV computed unless that is there or under way.
+   * `charge` hears of the tokens that may have to be computed, and may refuse them by throwing.
    * @throws RadixkvError `context_length_exceeded`, `library_full`
    */
-  put(namespace: string, id: string, order: DocumentOrder): DocumentReading {
+  put(
+    namespace: string,
+    id: string,
+    order: DocumentOrder,
+    charge: (tokens: number) => void = () => {},
+  ): DocumentReading {
     const { passage, ttlMs, isPinned } = order;
-    this.#passages.tokens(passage);
+    const tokens = this.#passages.tokens(passage);
     const before = this.#get({ namespace, id });
     const content = this.#codec.contentOf(passage);
     const nowMs = this.#clock.now();
@@ -139,6 +145,7 @@ export class DocumentLibrary implements PassageFinder {
       this.#table.renew(before, expiresAtMs);
     } else {
       this.#requireRoom({ namespace, id }, before, passage);
+      charge(tokens);
       const createdAtMs = isSame ? before.createdAtMs : nowMs;
       this.#table.put({ namespace, id, passage, content, createdAtMs, ttlMs, expiresAtMs, isPinned });
       if (before !== undefined) this.#letGo(before);

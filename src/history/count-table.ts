@@ -132,15 +132,13 @@ export class CountTable {
   add(rows: readonly CountRow[], nowMs: number): void {
     const { resolutions } = this.#limits;
     const addAll = this.#database.transaction(() => {
+      const grown = resolutions.filter((resolution) => rows.some((row) => this.#isNew(row, resolution)));
       for (const row of rows) {
-        const { atMs, dimension, counts } = row;
         const name = this.#groupOf(row);
-        const values = COUNT_NAMES.map((count) => counts[count]);
-        for (const { sizeMs } of resolutions)
-          this.#sql.add.run(sizeMs, dimension, floorTo(atMs, sizeMs), name, ...values);
-        this.#sql.add.run(ALL_TIME.sizeMs, dimension, ALL_TIME.startMs, name, ...values);
+        for (const { sizeMs } of resolutions) this.#addTo(sizeMs, floorTo(row.atMs, sizeMs), row, name);
+        this.#addTo(ALL_TIME.sizeMs, ALL_TIME.startMs, row, name);
       }
-      for (const resolution of resolutions) this.#boundBuckets(resolution, nowMs);
+      for (const resolution of grown) this.#boundBuckets(resolution, nowMs);
       for (const dimension of DIMENSIONS) this.#boundAllTime(dimension, nowMs);
     });
     guardDatabase(() => addAll.immediate());
@@ -169,6 +167,16 @@ export class CountTable {
 
   get #coarsest(): Resolution {
     return this.#limits.resolutions.at(-1)!;
+  }
+
+  /** Whether a bucket begins with a row. */
+  #isNew({ atMs, dimension, name }: CountRow, { sizeMs }: Resolution): boolean {
+    if (dimension !== 'total') return false;
+    return this.#sql.has.get(sizeMs, dimension, floorTo(atMs, sizeMs), name) === undefined;
+  }
+
+  #addTo(sizeMs: number, startMs: number, { dimension, counts }: CountRow, name: string): void {
+    this.#sql.add.run(sizeMs, dimension, startMs, name, ...COUNT_NAMES.map((count) => counts[count]));
   }
 
   /** Itself, or `other` where its largest bucket is full. */

@@ -4,11 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-
-/** What a directory's weights, architecture, tokenizer and chat template are in. */
-const MODEL_FILE = /\.(?:json|safetensors|jinja|model)$/;
+import { sourceFiles } from './source-files.js';
 
 const READ_BYTES = 1 << 20;
 
@@ -21,11 +17,11 @@ export type FingerprintProgress = (progress: {
  * SHA-256, in hex, of a file's bytes; of a directory, of its model files by name: each as its name, a zero byte, its
  * length as text, a zero byte, and its bytes. Streams and calls `onProgress` after every
  * megabyte.
- * @throws the file system's error when a file can't be read
+ * @throws as `sourceFiles` does, and the file system's error when a file can't be read
  */
 export async function fingerprintSource(path: string, onProgress?: FingerprintProgress): Promise<string> {
   const hash = createHash('sha256');
-  const { isDirectory, files } = await modelFiles(path);
+  const { isDirectory, files } = await sourceFiles(path);
   const totalBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
   let doneBytes = 0;
   for (const file of files) {
@@ -39,24 +35,4 @@ export async function fingerprintSource(path: string, onProgress?: FingerprintPr
     }
   }
   return hash.digest('hex');
-}
-
-interface ModelFile {
-  readonly name: string;
-  readonly path: string;
-  readonly bytes: number;
-}
-
-async function modelFiles(
-  path: string,
-): Promise<{ readonly isDirectory: boolean; readonly files: ModelFile[] }> {
-  const found = await stat(path);
-  if (!found.isDirectory()) return { isDirectory: false, files: [{ name: path, path, bytes: found.size }] };
-  const names = (await readdir(path)).filter((name) => MODEL_FILE.test(name)).sort();
-  const files: ModelFile[] = [];
-  for (const name of names) {
-    const file = join(path, name);
-    files.push({ name, path: file, bytes: (await stat(file)).size });
-  }
-  return { isDirectory: true, files };
 }

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { RadixkvError } from '../errors.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFaceDirectory } from './safetensors/source.js';
+import { sourceFiles } from './source-files.js';
 import type { WeightSource } from './weights.js';
 
 /**
@@ -13,8 +14,10 @@ export async function openWeights(path: string): Promise<WeightSource> {
   const found = await stat(path).catch((cause: unknown) => {
     throw new RadixkvError('model_not_found', `no model at ${path}`, { cause });
   });
-  if (found.isDirectory()) return openHuggingFaceDirectory(path);
-  if (path.endsWith('.gguf')) return openGguf(path);
+  if (found.isDirectory() || path.endsWith('.gguf')) {
+    await sourceFiles(path);
+    return found.isDirectory() ? openHuggingFaceDirectory(path) : openGguf(path);
+  }
   throw new RadixkvError(
     'unsupported_model',
     `${path} is neither a .gguf file nor a directory with config.json and .safetensors files`,

@@ -53,9 +53,6 @@ export function scratchTokens(promptTokens: number, { segments }: BlendOrder): n
 /** Question tokens that choose: the last ones. */
 const SCORED_TOKENS_MAX = 256;
 
-/** Most rows of a tile: shorter ones read fewer keys, and have the weights read more often. */
-const TILE_ROWS = 128;
-
 export class Blending {
   readonly #cache: KvCache;
   readonly #engine: Engine;
@@ -252,8 +249,7 @@ export class Blending {
     createSamplers: () => readonly SamplerId[],
   ): AsyncGenerator<void, readonly SampledToken[], void> {
     const [run, scratch] = [this.#run, this.#scratch];
-    const tileRows = Math.min(this.#tileTokens(), TILE_ROWS);
-    const plan = planBlend(layout, this.#chosen, { tileRows });
+    const plan = planBlend(layout, this.#chosen, { tileRows: this.#tileTokens() });
     let sampled: readonly SampledToken[] = [];
     for (const [i, { past, rows, keys }] of plan.tiles.entries()) {
       if (i > 0) yield;

@@ -89,10 +89,12 @@ export interface CompletionRequest {
   readonly prompt: Prompt;
   /** Field that error messages blame for the prompt: `messages` or `prompt`. */
   readonly promptField: 'messages' | 'prompt';
-  /** Who asks: owns stored documents and has a fair share of the engine. Derived from the API key, `''` without one. */
+  /** Who asks: owns stored documents and has a fair share of the engine. 64 hex digits, or `''`. */
   readonly tenant: string;
   /** Isolation: sequences of different namespaces never share KV. The tenant, or a part of it that a salt sets apart. */
   readonly namespace: string;
+  /** Called once with the number of prompt tokens, before they are computed; what it throws refuses the request. */
+  readonly chargeTokens?: (tokens: number) => void;
   readonly n: number;
   /** `undefined`: up to the end of the context. */
   readonly maxTokens: number | undefined;

@@ -99,19 +99,29 @@ export function blendedOf(counts: Counts): TierTokens {
   };
 }
 
+/** Of all tiers. */
+export function cachedTokensOf(counts: Counts): number {
+  return counts.cachedDeviceTokens + counts.cachedHostTokens + counts.cachedDiskTokens;
+}
+
+/** Of all tiers. */
+export function blendedTokensOf(counts: Counts): number {
+  return counts.blendedDeviceTokens + counts.blendedHostTokens + counts.blendedDiskTokens;
+}
+
 /** Share of prompt tokens whose KV was reused; undefined without prompt tokens. */
 export function hitRateOf(counts: Counts): number | undefined {
-  const reused = tokensOf(cachedOf(counts)) + tokensOf(blendedOf(counts));
+  const reused = cachedTokensOf(counts) + blendedTokensOf(counts);
   return counts.promptTokens === 0 ? undefined : reused / counts.promptTokens;
 }
 
 /** The same without blended tokens: what prefix reuse alone gave. */
 export function exactHitRateOf(counts: Counts): number | undefined {
-  return counts.promptTokens === 0 ? undefined : tokensOf(cachedOf(counts)) / counts.promptTokens;
+  return counts.promptTokens === 0 ? undefined : cachedTokensOf(counts) / counts.promptTokens;
 }
 
 /** Seconds of prefill that reuse spared; undefined when tokens were reused and the price of none is known. */
 export function savedSecondsOf(counts: Counts): number | undefined {
-  const reused = tokensOf(cachedOf(counts)) + tokensOf(blendedOf(counts));
+  const reused = cachedTokensOf(counts) + blendedTokensOf(counts);
   return reused > 0 && counts.unpricedTokens === reused ? undefined : counts.savedUs / 1e6;
 }

@@ -239,10 +239,11 @@ export class Places {
     await sequence.blendSteps?.return([]);
     if (!this.active.has(sequence)) return;
     this.#preemptions++;
+    const rows = sequence.run?.length ?? 0;
     this.#endWork(sequence);
     if (!sequence.isPrefilled) {
       for (const sampler of sequence.samplers) this.#user.freeSampler(sequence, sampler);
-      sequence.beginAgain();
+      sequence.beginAgain(rows);
     }
     this.queue.push(sequence);
     this.#user.notify();

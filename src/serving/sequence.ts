@@ -96,6 +96,8 @@ export class Sequence implements Waiting {
   #peeked: { readonly tokens: number; readonly at: number } | undefined;
   readonly arrivedAt: number;
   readonly deadlineAt: number | undefined;
+  /** Of its prompt, before it gave way. */
+  #rowsOnce = 0;
   #openedAt: number | undefined;
   #firstTokenAt: number | undefined;
 
@@ -193,8 +195,12 @@ export class Sequence implements Waiting {
     if (wasNeeded) this.#loadMs = this.#now() - this.#loadBeganAt;
   }
 
-  /** It gave way before its first token: what was computed is cached, and it is opened again. */
-  beginAgain(): void {
+  /**
+   * It gave way before its first token: what was computed is cached, and it is opened again.
+   * @param rows that its run had
+   */
+  beginAgain(rows: number): void {
+    this.#rowsOnce = Math.max(this.#rowsOnce, rows);
     this.#loading = 'not begun';
     this.exactEnd = this.#firstBlended;
     this.hiddenEnd = 0;
@@ -232,7 +238,9 @@ export class Sequence implements Waiting {
     const isComplete = this.#firstTokenAt !== undefined;
     const blendedTokens = this.blending !== undefined && isComplete ? this.#reused() : this.continued;
     const reused = tokensOf(this.cached) + tokensOf(blendedTokens);
-    const promptTokens = isComplete ? this.prompt.length : Math.max(reused, this.run?.length ?? 0);
+    const promptTokens = isComplete
+      ? this.prompt.length
+      : Math.max(reused, this.#rowsOnce, this.run?.length ?? 0);
     return {
       promptTokens,
       cachedTokens: this.cached,

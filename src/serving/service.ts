@@ -80,6 +80,7 @@ export class Service implements CompletionService {
           emit,
         }),
     });
+    request.chargeTokens?.(prompt.length);
     scheduler.submit(sequence);
     return sequence;
   }

@@ -1,9 +1,9 @@
 /**
- * An SQLite file that one process has to itself: how it is opened, brought to this release's version, and what its
- * errors mean.
+ * An SQLite file, of one process alone or shared by several: how it is opened, brought to this release's version, and
+ * what its errors mean.
  *
- * WAL with `synchronous=NORMAL`: a killed process loses nothing, a power cut may lose the last transactions but never
- * leaves half of one. Knows no tables.
+ * WAL: a killed process loses nothing. A power cut may lose the last transactions of a file that is not shared, but
+ * never leaves half of one. Knows no tables.
  */
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import Database from 'better-sqlite3';
@@ -13,17 +13,25 @@ import { migrate } from './migrations.js';
 /** Bounds what the write-ahead log keeps on the disk between checkpoints. */
 const WAL_BYTES_MAX = 4 << 20;
 
+/** How long one process may keep another from writing to a shared file; readers never wait. */
+const SHARED_WAIT_MS = 1000;
+
 /**
- * Opens or makes the file, and does the steps that lead to this release's tables.
+ * Opens or makes the file, and does the steps that lead to this release's tables. `isShared`: several processes may
+ * have it open, and what one wrote, no power cut takes back.
  * @throws DiskError `disk_in_use`, `disk_version`, `disk_unusable`, or `catalogue_lost` when it is corrupt
  */
-export function openDatabase(path: string, migrations: readonly string[]): Database.Database {
+export function openDatabase(
+  path: string,
+  migrations: readonly string[],
+  { isShared = false }: { readonly isShared?: boolean } = {},
+): Database.Database {
   return guardDatabase(() => {
-    const database = new Database(path, { timeout: 0 });
+    const database = new Database(path, { timeout: isShared ? SHARED_WAIT_MS : 0 });
     try {
-      database.pragma('locking_mode = EXCLUSIVE');
+      if (!isShared) database.pragma('locking_mode = EXCLUSIVE');
       database.pragma('journal_mode = WAL');
-      database.pragma('synchronous = NORMAL');
+      database.pragma(`synchronous = ${isShared ? 'FULL' : 'NORMAL'}`);
       database.pragma('secure_delete = FAST');
       database.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
       const problem = database.pragma('quick_check(1)', { simple: true });

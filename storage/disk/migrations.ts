@@ -33,21 +33,20 @@ export const MIGRATIONS: readonly string[] = [
 ];
 
 /**
- * Runs the steps that are still to do, each with its number in one transaction; takes the lock even if there are
- * none. @throws DiskError `disk_version` when more were done than are known here
+ * Runs the steps that are still to do, each with its number in one transaction, so that two processes never do one
+ * twice; takes the lock even if there are none. @throws DiskError `disk_version` when more were done than are known here
  */
 export function migrate(database: Database.Database, migrations: readonly string[]): void {
-  const done = Number(database.pragma('user_version', { simple: true }));
-  if (done > migrations.length) {
-    const versions = `version ${done}, this release knows ${migrations.length}`;
-    throw new DiskError('disk_version', `the directory was written by a newer release: ${versions}`);
-  }
-  for (let version = done; version < migrations.length; version++) {
-    database
-      .transaction(() => {
-        database.exec(migrations[version]!);
-        database.pragma(`user_version = ${version + 1}`);
-      })
-      .immediate();
-  }
+  const step = database.transaction((): boolean => {
+    const done = Number(database.pragma('user_version', { simple: true }));
+    if (done > migrations.length) {
+      const versions = `version ${done}, this release knows ${migrations.length}`;
+      throw new DiskError('disk_version', `the directory was written by a newer release: ${versions}`);
+    }
+    if (done === migrations.length) return false;
+    database.exec(migrations[done]!);
+    database.pragma(`user_version = ${done + 1}`);
+    return true;
+  });
+  while (step.immediate());
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import OpenAI, { InternalServerError, NotFoundError, RateLimitError } from 'openai';
+import OpenAI, { AuthenticationError, InternalServerError, NotFoundError, RateLimitError } from 'openai';
 import { type RunningServer, startServer } from '../../src/api/server.js';
 import { RadixkvError } from '../../src/errors.js';
 import { fakeApp } from '../support/fake-app.js';
+import { testKeys } from '../support/key-files.js';
 import { conformanceSuite } from './conformance.js';
 
 const parts = fakeApp();
@@ -51,6 +52,24 @@ test('the openai client turns overload and a failed engine into its own errors',
       }),
     );
   }
+});
+
+test('the openai client turns a wrong key, and one that has used up its limit, into its own errors', async (t) => {
+  const keys = testKeys(t);
+  const apiKey = keys.create('a');
+  keys.file.setLimits('a', { requestsPerMinute: 1, tokensPerMinute: undefined });
+  const { app } = fakeApp({ access: keys.access() });
+  const guarded = await startServer({ app, host: '127.0.0.1', port: 0, shutdownTimeoutMs: 0 });
+  t.after(() => guarded.close());
+  const ask = (key: string) =>
+    new OpenAI({ baseURL: `${guarded.url}/v1`, apiKey: key, maxRetries: 0 }).chat.completions.create(CHAT);
+  await assert.rejects(ask('wrong'), (error) => {
+    return error instanceof AuthenticationError && error.code === 'invalid_api_key';
+  });
+  await ask(apiKey);
+  await assert.rejects(ask(apiKey), (error) => {
+    return error instanceof RateLimitError && error.headers.get('x-ratelimit-limit-requests') === '1';
+  });
 });
 
 test('the openai client does not try again what no retry can mend', async () => {

@@ -6,6 +6,7 @@ import supertest from 'supertest';
 import { type RunningServer, startServer } from '../../src/api/server.js';
 import { ERRORS, type ErrorCode, RadixkvError } from '../../src/errors.js';
 import { DEFAULT_CACHE, GREEDY, NO_TOKENS } from '../../src/serving/completion.js';
+import { ERROR_CODES } from '../support/error-codes.js';
 import { fakeApp } from '../support/fake-app.js';
 
 const PATH = '/v1/messages';
@@ -29,7 +30,7 @@ const REFUSALS: Row[] = [
   [{ max_tokens: 0 }, 'invalid_value', 'max_tokens'],
   [{ messages: undefined }, 'invalid_value', 'messages'],
   [{ messages: [] }, 'invalid_value', 'messages'],
-  [{ messages: Array(11).fill(BODY.messages[0]) }, 'invalid_value', 'messages'],
+  [{ messages: Array.from({ length: 11 }, () => BODY.messages[0]) }, 'invalid_value', 'messages'],
   [{ messages: [{ role: 'system', content: 'x' }] }, 'invalid_value', 'messages[0].role'],
   [{ messages: [{ role: 'user', content: 'x', name: 'a' }] }, 'unsupported_field', 'messages[0].name'],
   [
@@ -40,7 +41,7 @@ const REFUSALS: Row[] = [
   [user(null), 'invalid_value', 'messages[0].content'],
   [user(['x']), 'invalid_value', 'messages[0].content[0]'],
   [user('a\ud800b'), 'invalid_value', 'messages[0].content'],
-  [user(Array(5).fill(PART)), 'invalid_value', 'messages[0].content'],
+  [user(Array.from({ length: 5 }, () => PART)), 'invalid_value', 'messages[0].content'],
   [user([{ type: 'image', source: {} }]), 'unsupported_field', 'messages[0].content[0].type'],
   [user([{ type: 'document', source: {} }]), 'unsupported_field', 'messages[0].content[0].type'],
   [user([{ type: 'tool_result' }]), 'unsupported_field', 'messages[0].content[0].type'],
@@ -143,7 +144,7 @@ test('a request reaches the service as the same chat that /v1/chat/completions m
       top_k: 40,
     })
     .expect(200);
-  const [message, chat] = service.requests.map(({ id, signal, ...rest }) => rest);
+  const [message, chat] = service.asked;
   assert.deepEqual(message, chat);
   assert.match(service.requests[0]!.id, /^msg_[0-9a-f]{32}$/);
 });
@@ -166,7 +167,7 @@ test('null and absent optional fields, and those that ask for nothing, mean the 
       .send({ ...BODY, ...fields })
       .expect(200);
   }
-  const [absent, ...others] = service.requests.map(({ id, signal, ...rest }) => rest);
+  const [absent, ...others] = service.asked;
   for (const each of others) assert.deepEqual(each, absent);
   assert.deepEqual(absent!.sampling, { ...GREEDY, temperature: 1 });
   assert.deepEqual(absent!.cache, DEFAULT_CACHE);
@@ -306,6 +307,8 @@ test('an answer tells which of its stop sequences ended it, streamed or not', as
 
 test('every error has the status of its code and a type of Anthropic’s', async () => {
   const expected: Partial<Record<number, string>> = {
+    401: 'authentication_error',
+    403: 'permission_error',
     404: 'not_found_error',
     413: 'request_too_large',
     429: 'rate_limit_error',
@@ -314,7 +317,7 @@ test('every error has the status of its code and a type of Anthropic’s', async
     503: 'overloaded_error',
     504: 'timeout_error',
   };
-  for (const code of Object.keys(ERRORS) as ErrorCode[]) {
+  for (const code of ERROR_CODES) {
     const { app } = fakeApp({
       reply: () => {
         throw new RadixkvError(code, 'No.', { param: 'messages', retryAfterS: 7 });
@@ -369,8 +372,10 @@ suite('the official client', () => {
   test('sends a conversation with marks, and its own answer back', async () => {
     const cache_control = { type: 'ephemeral' as const };
     const system = [{ ...PART, cache_control }];
-    const first = await client().messages.create({ ...BODY, system });
-    assert.ok(first._request_id);
+    const { data: first, request_id } = await client()
+      .messages.create({ ...BODY, system })
+      .withResponse();
+    assert.match(request_id!, /^req_/);
     const messages = [
       ...BODY.messages,
       { role: first.role, content: first.content },

@@ -179,18 +179,18 @@ test('a blended answer is counted apart from exact reuse, and the parts add up t
   }
 });
 
-suite('GET /v1/cache/stats of a window', () => {
-  const ask = (app: Express, key?: string) => {
-    const request = supertest(app).post('/v1/chat/completions').send(CHAT);
-    return (key === undefined ? request : request.auth(key, { type: 'bearer' })).expect(200);
-  };
+function chat(app: Express, key?: string) {
+  const request = supertest(app).post('/v1/chat/completions').send(CHAT);
+  return (key === undefined ? request : request.auth(key, { type: 'bearer' })).expect(200);
+}
 
+suite('GET /v1/cache/stats of a window', () => {
   test('is since the start of the data unless one is named, and says since when', async () => {
     const { app, clock } = fakeApp();
     const begin = clock.nowMs;
-    await ask(app);
+    await chat(app);
     clock.nowMs += 3_600_000;
-    await ask(app);
+    await chat(app);
     const read = async (query: string) => {
       const { body } = await supertest(app).get(`/v1/cache/stats?${query}`).expect(200);
       return [body.window, body.requests.completed, Date.parse(body.since) - begin];
@@ -204,7 +204,7 @@ suite('GET /v1/cache/stats of a window', () => {
 
   test('has each group once, tenants by a short id and never by their key', async () => {
     const { app, statistics } = fakeApp({ prefillTokensPerS: 100 });
-    for (const key of [undefined, 'sk-alice', 'sk-alice', 'sk-bob']) await ask(app, key);
+    for (const key of [undefined, 'sk-alice', 'sk-alice', 'sk-bob']) await chat(app, key);
     await supertest(app).post('/v1/completions').auth('sk-bob', { type: 'bearer' }).send({}).expect(400);
     const read = async (groupBy: string) => {
       const { body, text } = await supertest(app).get(`/v1/cache/stats?group_by=${groupBy}`).expect(200);
@@ -236,10 +236,10 @@ suite('GET /v1/cache/stats of a window', () => {
 
   test('does not know what was saved when the speed of prefill is not known', async () => {
     const { app } = fakeApp();
-    await ask(app);
+    await chat(app);
     const read = async () => (await supertest(app).get('/v1/cache/stats?window=1m').expect(200)).body;
     assert.equal((await read()).saved_prefill_seconds, 0, 'nothing was reused');
-    await ask(app);
+    await chat(app);
     const { saved_prefill_seconds: saved, unpriced_tokens: unpriced } = await read();
     assert.deepEqual([saved, unpriced], [null, 3]);
   });
@@ -247,9 +247,9 @@ suite('GET /v1/cache/stats of a window', () => {
   test('has a history in steps, with those in which there was nothing', async () => {
     const { app, clock } = fakeApp({ nowMs: Date.parse('2026-11-25T03:59:10Z') });
     clock.nowMs += 75_000;
-    await ask(app);
+    await chat(app);
     clock.nowMs += 120_000;
-    await ask(app);
+    await chat(app);
     const read = async (query: string) =>
       (await supertest(app).get(`/v1/cache/stats/history?${query}`).expect(200)).body;
     const from = '2026-11-25T03:59:00Z';
@@ -302,7 +302,7 @@ suite('GET /v1/cache/stats of a window', () => {
   test('is not there while its database is not, and everything else is', async () => {
     const { app, history } = fakeApp();
     history.close();
-    await ask(app);
+    await chat(app);
     await supertest(app).get('/v1/cache/stats').expect(200);
     for (const path of ['/v1/cache/stats?window=all', '/v1/cache/stats/history']) {
       const { body, headers } = await supertest(app).get(path).expect(503);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import supertest from 'supertest';
-import { namespaceOfKey } from '../../src/api/namespace.js';
+import { namespaceOf } from '../../src/api/namespace.js';
 import { DEFAULT_CACHE } from '../../src/serving/completion.js';
 import { fakeApp } from '../support/fake-app.js';
 
@@ -60,6 +60,7 @@ const CHAT_REFUSALS: Row[] = [
   [{ stop: Array(17).fill('x') }, 'invalid_value', 'stop'],
   [{ stop: [1] }, 'invalid_value', 'stop[0]'],
   [{ stop: 5 }, 'invalid_value', 'stop'],
+  [{ stop: 'x'.repeat(1025) }, 'invalid_value', 'stop'],
   [{ presence_penalty: 3 }, 'invalid_value', 'presence_penalty'],
   [{ frequency_penalty: -3 }, 'invalid_value', 'frequency_penalty'],
   [{ logit_bias: { 5: 101 } }, 'invalid_value', 'logit_bias.5'],
@@ -243,7 +244,7 @@ test('a chat request reaches the service in its own words', async () => {
       cache: { mode: 'blend', recompute_ratio: 0.25, selector: 'heads', explain: true },
     })
     .expect(200);
-  const { id, signal, ...rest } = service.requests[0]!;
+  const { id, signal, chargeTokens: _, ...rest } = service.requests[0]!;
   assert.match(id, /^chatcmpl-/);
   assert.equal(signal.aborted, false);
   assert.deepEqual(rest, {
@@ -353,7 +354,7 @@ test('what other servers’ clients say of the cache is taken, and only what has
       .send({ ...CHAT, ...fields })
       .expect(200);
   }
-  const [plain, ...others] = service.requests.map(({ id, signal, ...rest }) => rest);
+  const [plain, ...others] = service.asked;
   for (const each of others) assert.deepEqual(each, plain);
 });
 
@@ -449,6 +450,6 @@ test('a salt makes a namespace of its own for each API key, whose stored documen
   assert.equal(new Set([plain, salted, ...others]).size, 5);
   for (const { namespace } of service.requests) assert.match(namespace, /^[0-9a-f]{64}$/);
   const tenants = service.requests.map(({ tenant }) => tenant);
-  assert.deepEqual(tenants, ['one', 'one', 'one', 'one', 'two', undefined].map(namespaceOfKey));
+  assert.deepEqual(tenants, ['one', 'one', 'one', 'one', 'two', ''].map(namespaceOf));
   assert.deepEqual(owners, tenants);
 });

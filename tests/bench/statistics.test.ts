@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bootstrap, median, pairedRatio, spread } from '../../bench/statistics.js';
+import { bootstrap, earlierShare, median, pairedRatio, spread } from '../../bench/statistics.js';
 
 test('the median is the middle value, whatever the order', () => {
   assert.equal(median([9, 1, 5]), 5);
@@ -43,4 +43,12 @@ test('a bootstrap interval holds the mean, is narrow where samples agree, and is
   assert.ok(low > 3 && low < 4.5 && high > 4.5 && high < 6, `${low} to ${high}`);
   assert.deepEqual(bootstrap(samples, mean), [low, high]);
   assert.deepEqual(bootstrap([5, 5, 5], mean), [5, 5]);
+});
+
+test('the share of earlier ones is half for equal samples, and all or nothing for those apart', () => {
+  assert.equal(earlierShare([1, 2, 3], [1, 2, 3]), 0.5);
+  assert.equal(earlierShare([5, 5], [5, 5]), 0.5);
+  assert.equal(earlierShare([1, 2], [3, 4, 5]), 1);
+  assert.equal(earlierShare([3, 4, 5], [1, 2]), 0);
+  assert.equal(earlierShare([1, 4], [2, 3]), 0.5);
 });

@@ -4,11 +4,7 @@ import { test } from 'node:test';
 import { namespaceOf, saltedNamespace } from '../../src/api/namespace.js';
 import { isSegmentNamespace, segmentNamespace, segmentShares } from '../../src/cache/segment-namespace.js';
 
-const tenants = [
-  namespaceOf(undefined),
-  namespaceOf('Bearer one'),
-  saltedNamespace(namespaceOf('Bearer one'), 'salt'),
-];
+const tenants = [namespaceOf(''), namespaceOf('one'), saltedNamespace(namespaceOf('one'), 'salt')];
 
 test('no tenant has the namespace of passages of any tenant', () => {
   const passages = tenants.map(segmentNamespace);

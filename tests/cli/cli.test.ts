@@ -65,7 +65,7 @@ async function occupyPort(t: TestContext): Promise<number> {
 test('help names every command, and the help of serve every option with its variable and default', async () => {
   const main = await radixkv(['--help']);
   assert.equal(main.code, 0);
-  for (const command of ['serve', 'model', 'top', 'doctor'])
+  for (const command of ['serve', 'model', 'keys', 'tenants', 'top', 'doctor'])
     assert.match(main.stdout, new RegExp(`^  ${command} `, 'm'));
   const serve = await radixkv(['serve', '--help']);
   assert.equal(serve.code, 0);
@@ -90,6 +90,11 @@ test('wrong usage ends with code 2 and one line that says what is wrong', async 
     [['model', 'remove', '../x'], {}, /not a model name/],
     [['doctor', '--threads', '0'], {}, /--threads must be/],
     [['top', '--url', 'localhost:8080'], {}, /--url must be an address like http/],
+    [['serve', '--host', '0.0.0.0'], {}, /radixkv keys create --tenant .* --insecure-no-keys/],
+    [['serve'], { RADIXKV_HOST: '::' }, /--host :: lets others in, and there are no keys/],
+    [['serve', '--require-keys', '--insecure-no-keys'], {}, /contradict each other/],
+    [['serve'], { RADIXKV_REQUIRE_KEYS: '1' }, /RADIXKV_REQUIRE_KEYS must be one of true, false, got "1"/],
+    [['keys', 'create'], {}, /required option '--tenant <name>' not specified/],
   ];
   for (const [args, environment, pattern] of cases) {
     const { code, stdout, stderr } = await radixkv(args, environment);
@@ -106,6 +111,18 @@ test('a flag wins over the environment', async () => {
   });
   assert.equal(code, 1, stderr);
   assert.match(stderr, /no model "none"/);
+});
+
+test('serve lets others in where keys are required, or where it is told that everybody may', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const serve = (...args: string[]) =>
+    radixkv(['serve', '--host', '0.0.0.0', '--model', 'none', '--data-dir', directory, ...args]);
+  assert.match((await serve('--insecure-no-keys')).stderr, /^radixkv: no model "none"/);
+  const required = (await serve('--require-keys')).stderr;
+  assert.match(required, /^there is no key yet; make one with: radixkv keys create[^\n]+\nradixkv: no model/);
+  const { stdout } = await radixkv(['keys', 'create', '--tenant', 'me', '--data-dir', directory]);
+  assert.match(stdout, /^rk_[\w-]{51}\n$/);
+  assert.match((await serve()).stderr, /^radixkv: no model "none"/);
 });
 
 test('a failed command ends with code 1 and one line; the stack is shown on demand only', async (t) => {
@@ -138,11 +155,11 @@ test('doctor reports every check as JSON, with a fix for each that is not ok', a
   const { healthy, checks } = REPORT.parse(JSON.parse(stdout));
   assert.deepEqual(
     checks.map((check) => check.name),
-    ['node', 'onnxruntime', 'port', 'data directory', 'disk', 'cache directory', 'memory', 'model'],
+    ['node', 'onnxruntime', 'port', 'keys', 'data directory', 'disk', 'cache directory', 'memory', 'model'],
   );
   for (const check of checks) assert.equal(check.fix === undefined, check.status === 'ok', check.name);
   const named = (name: string) => checks.find((check) => check.name === name)!;
-  for (const name of ['node', 'onnxruntime', 'port', 'data directory'])
+  for (const name of ['node', 'onnxruntime', 'port', 'keys', 'data directory'])
     assert.equal(named(name).status, 'ok', name);
   assert.match(named('onnxruntime').detail, /providers: cpu/);
   assert.equal(code, healthy ? 0 : 1);

@@ -51,7 +51,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     assert.deepEqual(events, [
       `start ${model.directory}`,
       'radixkv serves tiny at http://127.0.0.1:8080',
-      `Try it:\n${curlLine('http://127.0.0.1:8080', 'tiny')}`,
+      `Try it:\n${curlLine('http://127.0.0.1:8080', 'tiny', false)}`,
       'close',
     ]);
     assert.equal(process.listenerCount(signal), listenersBefore);
@@ -59,7 +59,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 test('the printed curl line is one shell command that posts valid JSON', () => {
-  const line = curlLine('http://127.0.0.1:8080', 'tiny');
+  const line = curlLine('http://127.0.0.1:8080', 'tiny', false);
   assert.ok(!line.includes('\n'));
   const script = `curl() { for argument in "$@"; do printf '%s\\n' "$argument"; done; }; ${line}`;
   const output = execFileSync('sh', ['-c', script], { encoding: 'utf8' }).trimEnd().split('\n');

@@ -68,6 +68,8 @@ test('every bad value is refused in one line that names the option and the value
   const bad = {
     host: ['', 'two words'],
     port: ['', '-1', '65536', '80.5', 'http'],
+    requireKeys: ['yes', '1', ''],
+    insecureNoKeys: ['TRUE', '0'],
     dataDir: [''],
     modelsDir: [''],
     model: [''],
@@ -132,4 +134,22 @@ test('the data directory is the one of the operating system', () => {
     defaultDataDirectory({ XDG_DATA_HOME: '' }, 'darwin'),
     /\/Library\/Application Support\/radixkv$/,
   );
+});
+
+test('keys can be required, or left out beyond this machine, but not both', () => {
+  assert.deepEqual(
+    [{}, { requireKeys: 'true' }, { insecureNoKeys: 'true' }].map((texts) => {
+      const { requireKeys, insecureNoKeys } = parseServeOptions(texts);
+      return [requireKeys, insecureNoKeys];
+    }),
+    [
+      [false, false],
+      [true, false],
+      [false, true],
+    ],
+  );
+  assert.throws(() => parseServeOptions({ requireKeys: 'true', insecureNoKeys: 'true' }), {
+    code: 'invalid_value',
+    message: /--require-keys and --insecure-no-keys/,
+  });
 });

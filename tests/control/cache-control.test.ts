@@ -295,6 +295,25 @@ suite('clearing', () => {
     assert.equal((await complete(prompt, 'one')).body.timings.computed_tokens, 200);
   });
 
+  test('of a salt is of its part only, which is looked at by its salt alone', async (t) => {
+    const { model, send, backend } = await served(t);
+    const prompt = 'a'.repeat(200);
+    for (const salt of [undefined, 's', 't']) {
+      await send('post', '/v1/completions', { model, prompt, max_tokens: 1, cache_salt: salt });
+    }
+    await backend.scheduler.idle();
+    const cached = async (salt?: string) =>
+      (await send('post', '/v1/cache/lookup', { model, prompt, cache_salt: salt })).body.cached_tokens;
+    assert.deepEqual([await cached(), await cached('s'), await cached('u')], [199, 199, 0]);
+    assert.equal((await send('get', '/v1/cache/tree?cache_salt=u')).body.total, 0);
+    assert.equal((await send('get', '/v1/cache/tree?cache_salt=s')).body.total, 1);
+    const { body } = await send('delete', '/v1/cache?cache_salt=s');
+    assert.equal(body.chunks, 12);
+    assert.deepEqual([await cached(), await cached('s'), await cached('t')], [199, 0, 199]);
+    const { divergence } = (await send('post', '/v1/cache/explain', { model, prompt, cache_salt: 's' })).body;
+    assert.equal(divergence.reason, 'nothing_cached');
+  });
+
   test('of one tier leaves the others', async (t) => {
     const { model, send, complete } = await served(t);
     await complete('a'.repeat(200));

@@ -102,7 +102,6 @@ async function traffic(backend: TestBackend): Promise<void> {
 suite('cache events', () => {
   test('tell what each tier has, through evictions, demotions, promotions and a clearing', async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'radixkv-events-'));
-    t.after(() => rm(directory, { recursive: true, force: true }));
     const disk = {
       directory,
       capacityBytes: 64 * 1024 ** 2,
@@ -114,6 +113,8 @@ suite('cache events', () => {
       hostBytes: 12 * TINY_CHUNK_BYTES,
       deviceBytes: 512 * TINY_TOKEN_BYTES,
     });
+    // Behind those that close what writes there.
+    t.after(() => rm(directory, { recursive: true, force: true }));
     const { received, stop, ended } = await listen(server);
     await traffic(backend);
     const held = () => {

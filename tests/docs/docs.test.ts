@@ -12,6 +12,7 @@ import { explanationJson } from '../../src/api/explanation.js';
 import { DEFAULT_LIMITS } from '../../src/api/limits.js';
 import { createMessagesDialect } from '../../src/api/messages-dialect.js';
 import { messagesSchema } from '../../src/api/messages-schema.js';
+import { DEFAULT_TIMEOUTS } from '../../src/api/server.js';
 import { countsJson } from '../../src/api/statistics-routes.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
@@ -83,19 +84,42 @@ test("the README's table of options is the one of the command line", () => {
   );
 });
 
-test("the README's table of commands is the one of the command line, with their own options", () => {
+test("the README's table of commands has every command", () => {
   const program = createProgram(createTerminal(process.stdout, process.stderr, systemClock));
-  const commands = program.commands.flatMap((command) =>
-    command.commands.length === 0 ? [command] : command.commands,
-  );
-  const serving = new Set(SERVE_OPTION_ROWS.map(({ flags }) => flags));
+  const names = program.commands.flatMap((command) => {
+    const own = command.name();
+    return command.commands.length === 0 ? [own] : command.commands.map((below) => `${own} ${below.name()}`);
+  });
   const text = read('README.md');
-  const rows = [...text.matchAll(/^\| `radixkv (?:model )?(\w+)[^`]*` \| (.*) \|$/gm)];
-  assert.deepEqual(rows.map(([, name]) => name!).sort(), commands.map((command) => command.name()).sort());
-  for (const command of commands) {
-    const [, , line] = rows.find(([, name]) => name === command.name())!;
+  assert.deepEqual(
+    names.filter((name) => !text.includes(`\`radixkv ${name}`)),
+    [],
+  );
+});
+
+test('docs/operating.md has the time limits of clients', () => {
+  const { headersMs, requestMs, keepAliveMs } = DEFAULT_TIMEOUTS;
+  const text = read('docs/operating.md');
+  assert(text.includes(`A client has ${headersMs / 1000} s from the connection`));
+  assert(text.includes(`and ${requestMs / 1000} s to the end of its body`));
+  assert(text.includes(`${keepAliveMs / 1000} s between two requests`));
+});
+
+test('docs/api.md has the longest stop string', () => {
+  const { stopCharactersMax, stopStringsMax } = DEFAULT_LIMITS;
+  const limits = `string of 1 to ${stopCharactersMax.toLocaleString('en')} characters, or up to ${stopStringsMax}`;
+  assert(read('docs/api.md').includes(limits), limits);
+});
+
+test("the README's table of commands has each with its own options", () => {
+  const program = createProgram(createTerminal(process.stdout, process.stderr, systemClock));
+  const serving = new Set(SERVE_OPTION_ROWS.map(({ flags }) => flags));
+  const lines = read('README.md').split('\n');
+  for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
+    const name = [command.parent === program ? [] : command.parent!.name(), command.name()].flat().join(' ');
+    const line = lines.find((each) => each.startsWith('|') && each.includes(`\`radixkv ${name}`));
     for (const { flags, long } of command.options)
-      assert(serving.has(flags) || line!.includes(`\`${long}\``), `${command.name()} ${long}`);
+      assert(serving.has(flags) || line?.includes(long!), `${name} ${long}`);
   }
 });
 

@@ -419,13 +419,14 @@ suite('what can not be blended is refused', () => {
 /** A backend whose disk has the passages A, B and C. */
 async function restarted(t: TestContext): Promise<TestBackend> {
   const directory = await mkdtemp(join(tmpdir(), 'radixkv-passages-'));
-  t.after(() => rm(directory, { recursive: true, force: true }));
   const disk = { directory, capacityBytes: 64 * MIB, freeBytesMin: 0, codec: 'auto' } as const;
   const before = await testBackend(t, { disk });
   await askAbout(before, { documents: [A, B, C], cache: BLEND });
   await before.close();
   const after = await testBackend(t, { disk });
   await after.cache.opened;
+  // Behind those that close what writes there.
+  t.after(() => rm(directory, { recursive: true, force: true }));
   return after;
 }
 

@@ -355,6 +355,27 @@ suite('a request that gives way', () => {
     await assertNothingLeft(backend);
   });
 
+  test('before its first token and is aborted tells what it had computed', async (t) => {
+    const backend = await testBackend(t, { maxActive: 1 });
+    const { tap } = backend;
+    const aborter = new AbortController();
+    const low = ask(backend, { prompt: LONG, maxTokens: 2, signal: aborter.signal });
+    await new Promise<void>((resolve) => {
+      tap.onRequest = ({ op }) => {
+        if (op === 'seal') resolve();
+      };
+    });
+    const high = ask(backend, { ...long('now'), priority: -1 });
+    await decoding(backend);
+    assert.equal(backend.scheduler.preemptions, 1);
+    aborter.abort();
+    const { usage } = await low;
+    assert(usage.computedTokens >= 64 && usage.computedTokens < LONG.length, String(usage.computedTokens));
+    assert.equal(usage.promptTokens, usage.computedTokens);
+    await high;
+    await assertNothingLeft(backend);
+  });
+
   test('and is aborted, or whose engine dies meanwhile, leaves nothing', async (t) => {
     const backend = await testBackend(t, { maxActive: 1 });
     const aborter = new AbortController();

@@ -108,6 +108,12 @@ export class FakeService implements CompletionService {
     this.reply = reply ?? ((request) => this.answer(request));
   }
 
+  /** The requests, but for what each has of its own. */
+  get asked() {
+    const own = { id: undefined, signal: undefined, chargeTokens: undefined };
+    return this.requests.map((request) => ({ ...request, ...own }));
+  }
+
   ready() {
     if (this.unreadyReason === undefined) return { ready: true } as const;
     return { ready: false, reason: this.unreadyReason } as const;
@@ -153,6 +159,7 @@ export class FakeService implements CompletionService {
         { param: request.promptField },
       );
     }
+    request.chargeTokens?.(prompt.length);
     const reuse = this.#reuse(request, prompt, documents);
     const usage = {
       promptTokens: prompt.length,
