@@ -180,7 +180,7 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     'tpotTargetMs',
     '<milliseconds>',
     'time between two tokens of an answer that prompts computed beside it are to keep to',
-    () => '150',
+    () => '250',
   ),
   row(
     'patienceMs',
