@@ -7,12 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
-import { openRegistry } from '../src/cli/models.js';
-import { parseServeOptions, type WeightsOption } from '../src/config/options.js';
+import type { WeightsOption } from '../src/config/options.js';
 import { seededRandom } from '../src/engine/random.js';
 import { createTokenizer } from '../src/text/tokenizer.js';
 import { cutDocument } from './documents/ask.js';
 import { type Answer, streamAnswer } from './load/answer.js';
+import { importFor } from './load/servers.js';
 import { sentences } from './load/text.js';
 import { ServerProcess } from './server-process.js';
 import { median } from './statistics.js';
@@ -45,13 +45,7 @@ export async function gapsBench(options: {
   const { gguf, threads, weights, rounds: count, onNotice } = options;
   const dataDir = await mkdtemp(join(tmpdir(), 'radixkv-gaps-'));
   try {
-    const model = await openRegistry(parseServeOptions({ dataDir })).import({
-      name: 'bench',
-      source: gguf,
-      weights,
-      replace: false,
-      locate: async () => gguf,
-    });
+    const model = await importFor(dataDir, gguf, weights);
     const tokenizer = await createTokenizer(model.directory);
     const server = await ServerProcess.start(model.name, { 'data-dir': dataDir, threads, weights });
     try {

@@ -9,8 +9,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openRegistry } from '../src/cli/models.js';
-import { parseServeOptions, type WeightsOption } from '../src/config/options.js';
+import type { WeightsOption } from '../src/config/options.js';
 import { seededRandom } from '../src/engine/random.js';
 import { createTokenizer } from '../src/text/tokenizer.js';
 import { cutDocument } from './documents/ask.js';
@@ -18,6 +17,7 @@ import { type LoadShape, planChats } from './load/chats.js';
 import { drive } from './load/drive.js';
 import { type LoadMeasures, loadMeasures } from './load/measures.js';
 import {
+  importFor,
   type LoadServer,
   llamaServerFlags,
   llamaServerVersion,
@@ -84,13 +84,7 @@ export async function loadBench(options: LoadOptions): Promise<LoadResult> {
   const { gguf, threads, weights, llamaServer, slots, quick, onNotice } = options;
   const dataDir = await mkdtemp(join(tmpdir(), 'radixkv-load-'));
   try {
-    const model = await openRegistry(parseServeOptions({ dataDir })).import({
-      name: 'bench',
-      source: gguf,
-      weights,
-      replace: false,
-      locate: async () => gguf,
-    });
+    const model = await importFor(dataDir, gguf, weights);
     const servers = new Map([[OURS, () => startOurs({ model: model.name, dataDir, threads, weights })]]);
     const version = llamaServerVersion(llamaServer);
     const flags = llamaServerFlags({ slots, threads });

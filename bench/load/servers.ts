@@ -9,13 +9,25 @@ import { once } from 'node:events';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { WeightsOption } from '../../src/config/options.js';
+import { openRegistry } from '../../src/cli/models.js';
+import { parseServeOptions, type WeightsOption } from '../../src/config/options.js';
 import { ServerProcess } from '../server-process.js';
 
 export interface LoadServer {
   readonly url: string;
   readonly model: string;
   stop(): Promise<void>;
+}
+
+/** Imports a model into a data directory. */
+export function importFor(dataDir: string, gguf: string, weights: WeightsOption) {
+  return openRegistry(parseServeOptions({ dataDir })).import({
+    name: 'bench',
+    source: gguf,
+    weights,
+    replace: false,
+    locate: async () => gguf,
+  });
 }
 
 /** Ours with its default options: `model` of a data directory, the disk tier in a new folder there. */
