@@ -8,6 +8,14 @@ import type { RadixNode } from './node.js';
 
 export type Place = readonly number[];
 
+/** Where a path leaves what is cached. */
+export interface Parting {
+  /** Tokens that agree. */
+  readonly depth: number;
+  /** What stands there instead. */
+  readonly next: Int32Array;
+}
+
 /** One node, and what stands in it and below. */
 export interface NodeOutline {
   readonly place: Place;

@@ -18,7 +18,15 @@ import { auditTree } from './audit.js';
 import { Chunk, type ChunkId } from './chunk.js';
 import { Forest } from './forest.js';
 import { chunkAbove, chunkBelow, chunkEnd, type RadixNode, rootOf } from './node.js';
-import { childrenOf, type NodeOutline, nodeAt, nodesFrom, type Place, tokensAfter } from './outline.js';
+import {
+  childrenOf,
+  type NodeOutline,
+  nodeAt,
+  nodesFrom,
+  type Parting,
+  type Place,
+  tokensAfter,
+} from './outline.js';
 import { RecencyList } from './recency.js';
 
 /** The cached part of a prompt. Valid until the next call that changes the tree: lease it at once to keep it. */
@@ -228,11 +236,7 @@ export class RadixTree {
   }
 
   /** How many of `tokens` agree with what is cached, and up to `count` tokens that stand there instead. Not a use. */
-  parting(
-    namespace: string,
-    tokens: Int32Array,
-    count: number,
-  ): { readonly depth: number; readonly next: Int32Array } {
+  parting(namespace: string, tokens: Int32Array, count: number): Parting {
     const root = this.#forest.root(namespace);
     if (root === undefined) return { depth: 0, next: new Int32Array() };
     const { node, depth } = this.#forest.walk(root, tokens);

@@ -44,10 +44,11 @@ const SHUTDOWN_TIMEOUT_MS = 30_000;
 /** The library of documents, in the data directory. */
 const DOCUMENTS_FILE = 'documents.sqlite';
 
-/** Milliseconds since the epoch. */
-const systemTime = { now: () => Date.now() };
 /** The statistics over time, likewise. */
 const HISTORY_FILE = 'statistics.sqlite';
+
+/** Milliseconds since the epoch. */
+const systemTime = { now: () => Date.now() };
 
 /** A model that can answer, without a port. */
 export interface Backend {

@@ -3,7 +3,7 @@ export { type Checksum, createChecksum } from './checksum.js';
 export type { Clock } from './clock.js';
 export { CODEC_NAMES, type CodecName, suitsLayout } from './codec.js';
 export { ChunkCipher, CIPHER_KEY_BYTES, SEAL_BYTES } from './disk/chunk-cipher.js';
-export { guardDatabase, openDatabase, setDatabaseAside } from './disk/database.js';
+export { guardDatabase, openDatabase, openOrBeginAnew } from './disk/database.js';
 export { DIRECTORY_BYTES } from './disk/disk-budget.js';
 export { DiskError, type DiskErrorCode } from './disk/disk-error.js';
 export { DiskStore, type DiskStoreOptions } from './disk/disk-store.js';

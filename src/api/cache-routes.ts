@@ -12,7 +12,7 @@ import type { BodyReader } from './body.js';
 import { cacheSalt } from './cache-schema.js';
 import { modelNotFound } from './error-response.js';
 import { eventsRoute } from './event-routes.js';
-import { list, optional } from './fields.js';
+import { list, optional, queryNumber, secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
@@ -39,7 +39,6 @@ const PLACE_MAX = 10_000;
 
 const ownerOf = (res: Response): string => identityOf(res).namespace;
 const idOf = (req: Request): string => String(req.params.id);
-const secondsOf = (ms: number): number => Math.floor(ms / 1000);
 
 const model = z.string().describe('Id of the served model.');
 
@@ -293,17 +292,8 @@ function treeRoute({ desk, limits }: RouteParts): RequestHandler {
         'must be the place of a node',
       )
       .transform((text = '') => (text === '' ? [] : text.split('.').map(Number))),
-    offset: z
-      .string()
-      .regex(number, 'must be a whole number')
-      .optional()
-      .transform((text = '0') => Number(text)),
-    limit: z
-      .string()
-      .regex(number, 'must be a whole number')
-      .optional()
-      .transform((text = String(NODES_DEFAULT)) => Number(text))
-      .refine((limit) => limit >= 1 && limit <= NODES_MAX, `must be from 1 to ${NODES_MAX}`),
+    offset: queryNumber({ min: 0, max: 999_999_999, fallback: 0 }),
+    limit: queryNumber({ min: 1, max: NODES_MAX, fallback: NODES_DEFAULT }),
   });
   return (req, res) => {
     const { place, offset, limit, cache_salt } = validate(query, req.query);

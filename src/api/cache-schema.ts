@@ -44,12 +44,12 @@ export const cacheMark = optional(
   z.strictObject({ type: z.literal('ephemeral'), ttl: optional(z.enum(['5m', '1h'])) }),
 ).describe('Accepted and without effect.');
 
-/** Fields of both of OpenAI's endpoints by which clients of OpenAI, vLLM and llama.cpp speak of the cache. */
 /** Sets KV apart within a namespace. */
 export function cacheSalt({ cacheSaltCharactersMax }: Pick<Limits, 'cacheSaltCharactersMax'>) {
   return text.min(1).max(cacheSaltCharactersMax);
 }
 
+/** Fields of both of OpenAI's endpoints by which clients of OpenAI, vLLM and llama.cpp speak of the cache. */
 export function cacheConventions({ cacheSaltCharactersMax, promptCacheKeyCharactersMax }: Limits) {
   return {
     cache_salt: optional(cacheSalt({ cacheSaltCharactersMax })).describe(

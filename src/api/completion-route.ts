@@ -14,6 +14,7 @@ import { answerInStream, answerWhole } from './answer.js';
 import type { BodyReader } from './body.js';
 import type { Dialect, End } from './dialect.js';
 import { modelNotFound, toRadixkvError } from './error-response.js';
+import { secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import { saltedNamespace } from './namespace.js';
 
@@ -54,7 +55,7 @@ export function completionRoute({
     const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
     const namespace = saltedNamespace(tenant, parsed.cacheSalt);
     const events = service.complete({ ...parsed.work, id, tenant, namespace, chargeTokens, signal });
-    const head = { id, created: Math.floor(Date.now() / 1000), model };
+    const head = { id, created: secondsOf(Date.now()), model };
     const answer = parsed.stream ? answerInStream : answerWhole;
     await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
   };

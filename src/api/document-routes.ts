@@ -6,6 +6,7 @@ import type { DocumentLibrary } from '../documents/library.js';
 import { RadixkvError } from '../errors.js';
 import type { BodyReader } from './body.js';
 import { documentId, storedDocument } from './document-schema.js';
+import { queryNumber, secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { validate } from './validate.js';
@@ -16,21 +17,9 @@ const PAGE_MAX = 100;
 const named = z.object({ id: documentId });
 
 const page = z.strictObject({
-  limit: z
-    .string()
-    .optional()
-    .refine(
-      (text) =>
-        text === undefined || (/^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= PAGE_MAX),
-      {
-        error: `must be a whole number from 1 to ${PAGE_MAX}`,
-      },
-    )
-    .transform((text) => (text === undefined ? PAGE_DEFAULT : Number(text))),
+  limit: queryNumber({ min: 1, max: PAGE_MAX, fallback: PAGE_DEFAULT }),
   after: documentId.optional(),
 });
-
-const secondsOf = (ms: number): number => Math.floor(ms / 1000);
 
 export function documentJson(document: DocumentReading) {
   const { id, title, status, computedTokens, tokens, cached, createdAtMs, expiresAtMs, isPinned, failure } =

@@ -38,6 +38,22 @@ export const text = z
   .string()
   .refine((value) => !/\p{Surrogate}/u.test(value), 'must be well-formed Unicode');
 
+/** A whole number in a query, where it may be absent. */
+export function queryNumber({ min, max, fallback }: Record<'min' | 'max' | 'fallback', number>) {
+  const rule = `must be a whole number from ${min} to ${max}`;
+  return z
+    .string()
+    .regex(new RegExp(`^\\d{1,${String(max).length}}$`), rule)
+    .optional()
+    .transform((digits) => (digits === undefined ? fallback : Number(digits)))
+    .refine((value) => value >= min && value <= max, rule);
+}
+
+/** As the API gives times: since the epoch. */
+export function secondsOf(ms: number): number {
+  return Math.floor(ms / 1000);
+}
+
 /** A list of at most `max` items, its length checked before its items. */
 export function list<T extends z.ZodType>(item: T, max: number) {
   return z

@@ -2,7 +2,7 @@
  * Who asks: one place that makes a request's credentials into a tenant, a role and a namespace.
  *
  * `identify` stands before every route but the open ones (app.ts); behind it `identityOf(res)` tells who it is, and
- * `requireAdmin` lets only those through who may control the server.
+ * `requireAdminRole(res)` refuses who may not control the server.
  */
 import assert from 'node:assert/strict';
 import type { Request, RequestHandler, Response } from 'express';
@@ -113,9 +113,3 @@ export function requireAdminRole(res: Response): void {
   if (identityOf(res).role === 'admin') return;
   throw new RadixkvError('insufficient_permissions', 'This needs a key of role "admin".');
 }
-
-/** For routes that control the server: its admins, or who is on this machine where no keys are required. */
-export const requireAdmin: RequestHandler = (_req, res, next) => {
-  requireAdminRole(res);
-  next();
-};

@@ -20,6 +20,7 @@
  * Knows no other tier.
  */
 import assert from 'node:assert/strict';
+import type { Parting } from '#radix';
 import type { KvLayout } from '#storage';
 import type { Engine } from '../engine/engine.js';
 import type { RunId } from '../engine/protocol.js';
@@ -106,12 +107,8 @@ export class DeviceRuns {
   }
 
   /** How many of `tokens` agree with the run that has most of them, whoever may use it, and what it goes on with. */
-  parting(
-    namespace: string,
-    tokens: Int32Array,
-    count: number,
-  ): { readonly depth: number; readonly next: Int32Array } {
-    let nearest = { depth: 0, next: new Int32Array() };
+  parting(namespace: string, tokens: Int32Array, count: number): Parting {
+    let nearest: Parting = { depth: 0, next: new Int32Array() };
     for (const run of this.#runs.values()) {
       if (run.namespace !== namespace || run.isPrivate) continue;
       const depth = commonPrefix(run.tokens.subarray(0, run.length), tokens);

@@ -14,7 +14,7 @@
  * Invariant: at least one prompt token is always left to compute (K2). Calls that compute are made by one caller, one
  * after another (the scheduler). Knows no requests and no text.
  */
-import type { Place } from '#radix';
+import type { Parting, Place } from '#radix';
 import type { KvLayout, PinOutcome } from '#storage';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
@@ -163,24 +163,24 @@ export class KvCache {
     const device = this.#runs.longest(namespace, wanted, accepts).rows;
     const lease = this.#acquire(namespace, wanted, accepts);
     if (lease === undefined) return { ...NOTHING, device };
-    const inHost = new Set(
-      lease.found.filter((chunk) => this.#prefixes!.isInHost(chunk)).map(({ id }) => id),
-    );
-    const below = { start: device, end: Math.max(device, lease.tokens) };
-    const host = this.#rowsAmong(lease.found, inHost, below);
-    this.#prefixes!.release(lease);
-    return { device, host, disk: below.end - below.start - host };
+    return { device, ...this.#tiersOf(lease, device) };
+  }
+
+  /** Where the rows of a lease from row `start` on lie. Ends the lease. */
+  #tiersOf(lease: PrefixLease, start: number): Omit<RowsByTier, 'device'> {
+    const prefixes = this.#prefixes!;
+    const inHost = new Set(lease.found.filter((chunk) => prefixes.isInHost(chunk)).map(({ id }) => id));
+    const end = Math.max(start, lease.tokens);
+    const host = this.#rowsAmong(lease.found, inHost, { start, end });
+    prefixes.release(lease);
+    return { host, disk: end - start - host };
   }
 
   /**
    * How many of `tokens` agree with the nearest sequence that is cached, on the device or below, and up to `count`
    * tokens that it goes on with. Not a use.
    */
-  parting(
-    namespace: string,
-    tokens: Int32Array,
-    count: number,
-  ): { readonly depth: number; readonly next: Int32Array } {
+  parting(namespace: string, tokens: Int32Array, count: number): Parting {
     const onDevice = this.#runs.parting(namespace, tokens, count);
     const below = this.#prefixes?.parting(namespace, tokens, count);
     return below !== undefined && below.depth > onDevice.depth ? below : onDevice;
@@ -223,10 +223,7 @@ export class KvCache {
   /** Where the rows of `tokens` lie now, below the device. */
   peekTiers(namespace: string, tokens: Int32Array): RowsByTier {
     const lease = this.#acquire(namespace, tokens, 'lossy');
-    if (lease === undefined) return NOTHING;
-    const inHost = rowsOf(lease.found.filter((chunk) => this.#prefixes!.isInHost(chunk)));
-    this.#prefixes!.release(lease);
-    return { ...NOTHING, host: inHost, disk: lease.tokens - inHost };
+    return lease === undefined ? NOTHING : { device: 0, ...this.#tiersOf(lease, 0) };
   }
 
   #acquire(namespace: string, tokens: Int32Array, accepts: Accepts): PrefixLease | undefined {

@@ -7,7 +7,15 @@
  * store alike, so eviction never touches what someone reads. Knows no device memory and no engine.
  */
 import assert from 'node:assert/strict';
-import { type ChunkId, chunkId, type Lease, type NodeOutline, type Place, RadixTree } from '#radix';
+import {
+  type ChunkId,
+  chunkId,
+  type Lease,
+  type NodeOutline,
+  type Parting,
+  type Place,
+  RadixTree,
+} from '#radix';
 import {
   type ChunkIdentity,
   type ChunkKey,
@@ -308,7 +316,7 @@ export class PrefixCache {
   }
 
   /** As `RadixTree.parting`. */
-  parting(namespace: string, tokens: Int32Array, count: number): ReturnType<RadixTree['parting']> {
+  parting(namespace: string, tokens: Int32Array, count: number): Parting {
     return this.#tree.parting(namespace, tokens, count);
   }
 

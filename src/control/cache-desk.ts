@@ -107,16 +107,6 @@ export class CacheDesk {
     };
   }
 
-  /**
-   * Forgets the end of a prompt's prefix, whole chunks, that no other prompt needs, below the device; of the device all
-   * runs of the tenant, whose rows are there below.
-   */
-  forget(asked: AskedPrompt): void {
-    const { cache } = this.#parts;
-    cache.forget(asked.namespace, this.encode(asked));
-    cache.clear(asked.namespace, 'device');
-  }
-
   /** The nodes right below a place in the tree of a tenant's prompts, the largest first. */
   outline(namespace: string, place: Place): NodeReading[] {
     const { cache, tokenizer, chunkBytes } = this.#parts;

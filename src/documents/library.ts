@@ -8,9 +8,8 @@
  *
  * Knows no HTTP, and no tokens but their numbers.
  */
-import { closeSync, openSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { type Clock, DiskError, setDatabaseAside } from '#storage';
+import { type Clock, DiskError, openOrBeginAnew } from '#storage';
 import { errnoOf, messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { type TierTokens, tokensOf } from '../serving/completion.js';
@@ -261,19 +260,14 @@ function isWhole(tokens: number, cached: TierTokens): boolean {
 
 function openTable({ file, logger }: LibraryOptions, codec: PassageCodec): DocumentTable {
   try {
-    try {
-      // SQLite gives its other files the mode of this one.
-      closeSync(openSync(file, 'a', 0o600));
-      return DocumentTable.open(file, codec);
-    } catch (error) {
-      if (!(error instanceof DiskError && error.code === 'catalogue_lost')) throw error;
-      logger?.error(
-        { err: error, file },
-        'the library of documents is corrupt; it is set aside and begun anew',
-      );
-      setDatabaseAside(file);
-      return DocumentTable.open(file, codec);
-    }
+    return openOrBeginAnew(
+      file,
+      () => DocumentTable.open(file, codec),
+      (error) => {
+        const what = 'the library of documents is corrupt; it is set aside and begun anew';
+        logger?.error({ err: error, file }, what);
+      },
+    );
   } catch (cause) {
     if (!(cause instanceof DiskError) && errnoOf(cause) === undefined) throw cause;
     throw new RadixkvError('invalid_value', `the library of documents can't be used: ${messageOf(cause)}`, {

@@ -6,9 +6,8 @@
  * seconds. A database that fails stops nobody: what could not be written is tried again, as far as memory for it is
  * allowed, and what is given up is counted and logged.
  */
-import { closeSync, openSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { type Clock, DiskError, setDatabaseAside } from '#storage';
+import { type Clock, DiskError, openOrBeginAnew } from '#storage';
 import { errnoOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { addCounts, type Counts, noCounts, requestsOf } from '../serving/counts.js';
@@ -303,17 +302,17 @@ function openTable({ file, clock, logger, limits: overrides }: HistoryOptions): 
   const limits = { ...DEFAULT_TABLE_LIMITS, ...overrides };
   const open = (path: string) => CountTable.open(path, clock.now(), limits);
   if (file === undefined) return { table: open(':memory:'), faults: { set_aside: 0, not_opened: 0 } };
+  let setAside = 0;
   try {
-    try {
-      // SQLite gives its other files the mode of this one.
-      closeSync(openSync(file, 'a', 0o600));
-      return { table: open(file), faults: { set_aside: 0, not_opened: 0 } };
-    } catch (error) {
-      if (!(error instanceof DiskError && error.code === 'catalogue_lost')) throw error;
-      logger?.error({ err: error, file }, 'the statistics are corrupt; they are set aside and begun anew');
-      setDatabaseAside(file);
-      return { table: open(file), faults: { set_aside: 1, not_opened: 0 } };
-    }
+    const table = openOrBeginAnew(
+      file,
+      () => open(file),
+      (error) => {
+        setAside++;
+        logger?.error({ err: error, file }, 'the statistics are corrupt; they are set aside and begun anew');
+      },
+    );
+    return { table, faults: { set_aside: setAside, not_opened: 0 } };
   } catch (error) {
     if (!(error instanceof DiskError) && errnoOf(error) === undefined) throw error;
     logger?.error({ err: error, file }, 'the statistics cannot be kept: they end with the process');

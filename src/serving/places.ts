@@ -86,7 +86,7 @@ export class Places {
   /** Lets begin who is next, as far as there is room. */
   async admit(): Promise<void> {
     const held = new Set<Sequence>();
-    while (this.#engine.isReady) {
+    while (this.#engine.isReady && !this.#isFull()) {
       const next = this.#policy.next(
         this.queue.filter((sequence) => !held.has(sequence) && this.#canBegin(sequence)),
         performance.now(),
@@ -96,6 +96,12 @@ export class Places {
       const began = await this.#user.guard(next, () => this.#begin(next));
       if (began === false) return;
     }
+  }
+
+  /** Whether nobody could begin, so that nobody need be looked at: what is cached of a prompt takes time to find. */
+  #isFull(): boolean {
+    if (this.active.size < this.#limits.maxActive) return this.queue.length === 0;
+    return this.queue.every((sequence) => this.#policy.victim(this.active, sequence) === undefined);
   }
 
   /** Whether a queued sequence could begin now if it was its turn. */

@@ -8,17 +8,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
-import {
-  addCounts,
-  blendedOf,
-  type Counts,
-  cachedOf,
-  countsOf,
-  exactHitRateOf,
-  hitRateOf,
-  noCounts,
-  type Outcome,
-} from './counts.js';
+import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
 
 export type { Outcome } from './counts.js';
 
@@ -146,11 +136,6 @@ export class Statistics {
     return this.#requests.get(`${endpoint} ${outcome}`) ?? 0;
   }
 
-  /** Over all endpoints. */
-  requestsWith(outcome: Outcome): number {
-    return this.#counts[outcome];
-  }
-
   /** Of all requests. */
   get counts(): Readonly<Counts> {
     return this.#counts;
@@ -165,16 +150,6 @@ export class Statistics {
       computed: counts.computedTokens,
       completion: counts.completionTokens,
     };
-  }
-
-  /** Share of prompt tokens whose KV was reused; `undefined` while there are no prompt tokens. */
-  get hitRate(): number | undefined {
-    return hitRateOf(this.#counts);
-  }
-
-  /** The same without blended tokens: what prefix reuse alone gave. */
-  get exactHitRate(): number | undefined {
-    return exactHitRateOf(this.#counts);
   }
 
   gauges(): GaugeReading {

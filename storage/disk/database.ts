@@ -5,7 +5,7 @@
  * WAL: a killed process loses nothing. A power cut may lose the last transactions of a file that is not shared, but
  * never leaves half of one. Knows no tables.
  */
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { DiskError } from './disk-error.js';
 import { migrate } from './migrations.js';
@@ -43,6 +43,27 @@ export function openDatabase(
       throw error;
     }
   });
+}
+
+/**
+ * Has `open` open a file that only its owner may read; a corrupt one is set aside, and begun anew.
+ * @param onCorrupt told why, before
+ * @throws what `open` throws but for `catalogue_lost`; the system's error where the file can't be made
+ */
+export function openOrBeginAnew<T>(path: string, open: () => T, onCorrupt: (error: DiskError) => void): T {
+  const openPrivate = (): T => {
+    // SQLite gives its other files the mode of this one.
+    closeSync(openSync(path, 'a', 0o600));
+    return open();
+  };
+  try {
+    return openPrivate();
+  } catch (error) {
+    if (!(error instanceof DiskError && error.code === 'catalogue_lost')) throw error;
+    onCorrupt(error);
+    setDatabaseAside(path);
+    return openPrivate();
+  }
 }
 
 /**

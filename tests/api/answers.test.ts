@@ -235,7 +235,7 @@ for (const [code, status, retryAfterS] of [
       assert.equal(response.headers['retry-after'], retryAfter);
       assert.equal(response.headers['x-should-retry'], status === 400 ? 'false' : undefined);
     }
-    assert.equal(statistics.requestsWith(status < 500 ? 'refused' : 'failed'), 2);
+    assert.equal(statistics.counts[status < 500 ? 'refused' : 'failed'], 2);
   });
 }
 
@@ -257,7 +257,7 @@ test('an error after the stream began is its last event, and no [DONE] follows',
     error: { message: 'The engine stopped.', type: 'server_error', code: 'engine_failed', param: null },
   });
   assert.equal(events.length, 3);
-  assert.equal(statistics.requestsWith('failed'), 1);
+  assert.equal(statistics.counts.failed, 1);
 });
 
 test('a defect is a 500 that tells nothing of its cause and is not worth a retry', async () => {

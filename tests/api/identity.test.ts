@@ -6,7 +6,7 @@ import express, { type Express } from 'express';
 import supertest from 'supertest';
 import { createApp } from '../../src/api/app.js';
 import { openAiError, respondWithError } from '../../src/api/error-response.js';
-import { type Access, identify, identityOf, requireAdmin } from '../../src/api/identity.js';
+import { type Access, identify, identityOf, requireAdminRole } from '../../src/api/identity.js';
 import { durationText } from '../../src/api/rate-limit-headers.js';
 import { startServer } from '../../src/api/server.js';
 import { shelf } from '../documents/fixtures.js';
@@ -126,7 +126,10 @@ suite('where keys are required', () => {
 function controlled(access?: Access): Express {
   const app = express();
   app.use(identify(access));
-  app.post('/v1/control', requireAdmin, (_req, res) => void res.json({ role: identityOf(res).role }));
+  app.post('/v1/control', (_req, res) => {
+    requireAdminRole(res);
+    res.json({ role: identityOf(res).role });
+  });
   app.use(respondWithError(openAiError));
   return app;
 }

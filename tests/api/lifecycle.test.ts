@@ -80,8 +80,8 @@ suite('a client that goes away', () => {
       await model.ended;
       await recorded;
       assert.equal(parts.service.activeRequests, 0);
-      assert.equal(parts.statistics.requestsWith('aborted'), 1);
-      assert.equal(parts.statistics.requestsWith('completed'), 0);
+      assert.equal(parts.statistics.counts.aborted, 1);
+      assert.equal(parts.statistics.counts.completed, 0);
       assert.equal(parts.statistics.tokens.prompt, 2);
       await server.close();
     });
@@ -124,7 +124,7 @@ suite('a client that goes away', () => {
     await recorded;
     assert.ok(sent < 50, `${sent} MiB were written to a client that read nothing`);
     assert.equal(parts.service.activeRequests, 0);
-    assert.equal(parts.statistics.requestsWith('aborted'), 1);
+    assert.equal(parts.statistics.counts.aborted, 1);
     await server.close();
   });
 });

@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test';
 import type { Terminal } from '../../src/cli/terminal.js';
 import { runTop } from '../../src/cli/top.js';
 import { systemClock } from '../../src/model/clock.js';
+import { hitRateOf } from '../../src/serving/counts.js';
 import { fakeApp } from '../support/fake-app.js';
 
 const MIB = 1024 ** 2;
@@ -55,7 +56,7 @@ test('it shows hits and budgets by tier, throughput, requests and the tree', asy
   }
   const { terminal, frames, notes } = recorder();
   assert.equal(await runTop({ url, key: undefined }, { once: true, clock }, terminal), true);
-  const hits = `${((statistics.hitRate ?? Number.NaN) * 100).toFixed(1)} %`;
+  const hits = `${((hitRateOf(statistics.counts) ?? Number.NaN) * 100).toFixed(1)} %`;
   const lines = frames[0]!.split('\n');
   assert.equal(lines[0], `radixkv at ${url}, since ${statistics.since.toISOString()}`);
   assert.deepEqual(cells(lines[2]), ['tier', 'hits, 1 min', 'hits, all', 'used', 'budget', 'share']);

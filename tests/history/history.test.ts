@@ -202,6 +202,8 @@ suite('the file of a history', () => {
     assert.deepEqual(made.history.reading().faults, { writes_failed: 0, set_aside: 1, not_opened: 0 });
     assert(existsSync(`${made.file}.corrupt`));
     assert.match(made.logged.join(), /corrupt/);
+    for (const name of readdirSync(made.directory))
+      assert.equal(statSync(join(made.directory, name)).mode & 0o077, 0, name);
   });
 
   test('that can not be used is done without, counted and logged', (t) => {
