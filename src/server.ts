@@ -10,7 +10,7 @@ import type { Access } from './api/identity.js';
 import { type RunningServer, startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { CacheEvents } from './cache/cache-events.js';
-import { createTiers, type DiskOptions } from './cache/create-tiers.js';
+import { createTiers, type DiskOptions, type RemoteOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
@@ -87,6 +87,8 @@ export type BackendOptions = Pick<
   readonly modelDirectory: string;
   /** Absent: nothing outlives the process. */
   readonly disk?: DiskOptions;
+  /** Absent: nothing is shared with other nodes. */
+  readonly remoteTier?: RemoteOptions;
   /** Jinja of one document. */
   readonly documentTemplate?: string;
   /** Of the library of documents; absent: none are stored. */
@@ -156,7 +158,14 @@ async function createService(
   }
   const prefixes = tiers?.prefixes;
   const { deviceBytes } = options;
-  const cache = new KvCache({ engine, layout, deviceBytes, breakEven, ...(prefixes && { prefixes }) });
+  const cache = new KvCache({
+    engine,
+    layout,
+    deviceBytes,
+    breakEven,
+    remote: tiers?.pulls,
+    ...(prefixes && { prefixes }),
+  });
   const vocab = Math.min(tokenizer.vocab, manifest.spec.vocab);
   const scheduler = new Scheduler({ cache, engine, vocab, limits: options });
   users = { cache, scheduler };
@@ -205,6 +214,7 @@ async function createService(
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
   statistics.events.on('record', (request, counts) => history.add(request, counts));
+  tiers?.onRemoteTimed((operation, ms) => statistics.events.emit('remote', operation, ms));
   const { chunkBytes } = layout;
   const controls = {
     desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
@@ -253,6 +263,7 @@ export async function startRadixkv(
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
   const logger = pino({ level: process.env.RADIXKV_LOG_LEVEL ?? 'warn' }, pino.destination(2));
   const disk = await diskOptions(options);
+  const remoteTier = await remoteOptions(options);
   const { documentTemplateFile: file } = options;
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
@@ -273,6 +284,7 @@ export async function startRadixkv(
       historyFile,
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
+      ...(remoteTier && { remoteTier }),
     });
     const server = await listen(options, { backend, access, logger });
     const close = async () => {
@@ -347,9 +359,38 @@ async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk'
   };
 }
 
+async function remoteOptions(options: ServeOptions): Promise<RemoteOptions | undefined> {
+  const { remote: url, remoteCaFile, remoteCertFile, remoteCertKeyFile } = options;
+  if (url === undefined) return undefined;
+  if (options.hostBytes === 0) {
+    const message = '--remote needs host memory, which --host-bytes 0 turns off';
+    throw new RadixkvError('invalid_value', message, { param: '--remote' });
+  }
+  const pem = async (flag: string, file: string | undefined) => {
+    return file === undefined ? undefined : readOptionFile(flag, file);
+  };
+  const encryptionKey = await readDiskKey(options.diskKeyFile);
+  return {
+    url,
+    tls: {
+      ca: await pem('--remote-ca-file', remoteCaFile),
+      cert: await pem('--remote-cert-file', remoteCertFile),
+      key: await pem('--remote-cert-key-file', remoteCertKeyFile),
+    },
+    ttlMs: options.remoteTtl,
+    namespaceBytes: options.remoteNamespaceBytes,
+    deadline: { msMin: options.remoteDeadlineMinMs, msMax: options.remoteDeadlineMs },
+    writePolicy: options.remoteWritePolicy,
+    queueBytesMax: options.remoteQueueBytes,
+    codec: options.remoteCodec,
+    ...(encryptionKey && { encryptionKey }),
+  };
+}
+
 function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined): GaugeReading {
-  const { device, prefixes, evictions, skippedTokens, speeds } = cache.reading();
+  const { device, prefixes, evictions, skippedTokens, speeds, remote: pulls } = cache.reading();
   const disk = tiers?.reading();
+  const remote = tiers?.remoteReading();
   return {
     tiers: { device, ...prefixes?.tiers },
     ...(prefixes && { radixNodes: prefixes.nodes, cachedChunks: prefixes.treeChunks }),
@@ -357,6 +398,7 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     queuedRequests: scheduler.queued,
     preemptions: scheduler.preemptions,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
+    ...(remote && pulls && { remote: { ...remote, ...pulls, prefillTokensPerS: speeds.prefillTokensPerS } }),
     evictions,
   };
 }

@@ -23,6 +23,7 @@ import type {
   ClassReading,
   DiskReading,
   HistoryReading,
+  RemoteReading,
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
@@ -100,7 +101,7 @@ export function countsJson(counts: Counts) {
 function tokensByTierJson(counts: Counts) {
   const [cached, blended] = [cachedOf(counts), blendedOf(counts)];
   const tokens = (tier: Tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] });
-  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
+  return Object.fromEntries(TIERS.map((tier) => [tier, tokens(tier)]));
 }
 
 function countsByTierJson(counts: Counts) {
@@ -145,6 +146,27 @@ function diskJson(disk: DiskReading | undefined) {
   };
 }
 
+/** Null without a remote tier. */
+function remoteJson(remote: RemoteReading | undefined) {
+  if (remote === undefined) return null;
+  return {
+    state: remote.state,
+    reason: remote.reason ?? null,
+    trips: remote.trips,
+    writing_paused: remote.isWritingPaused,
+    read_bytes: remote.readBytes,
+    written_bytes: remote.writtenBytes,
+    queued_chunks: remote.queuedChunks,
+    requests: remote.requests,
+    errors: remote.errors,
+    reads: remote.reads,
+    writes: remote.writes,
+    skipped_tokens: remote.skippedTokens,
+    prefill_tokens_per_second: remote.prefillTokensPerS ?? null,
+    load_bytes_per_second: remote.loadBytesPerS ?? null,
+  };
+}
+
 /** Null where none is kept. */
 function historyJson(history: HistoryReading | undefined) {
   if (history === undefined) return null;
@@ -156,13 +178,14 @@ function historyJson(history: HistoryReading | undefined) {
 }
 
 function processJson(statistics: Statistics) {
-  const { tiers, radixNodes, cachedChunks, disk, history } = statistics.gauges();
+  const { tiers, radixNodes, cachedChunks, disk, remote, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
     by_tier: Object.fromEntries(TIERS.map((tier) => [tier, { ...tokens[tier], ...tierJson(tiers[tier]) }])),
     disk: diskJson(disk),
+    remote: remoteJson(remote),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
   };

@@ -11,6 +11,9 @@ import {
   DEFAULT_POLICY,
   POLICY_NAMES,
   type PolicyName,
+  parseRemoteAddress,
+  REMOTE_WRITE_POLICIES,
+  type RemoteWritePolicy,
   WRITE_POLICIES,
   type WritePolicy,
 } from '#storage';
@@ -59,6 +62,23 @@ export interface ServeOptions {
   readonly diskCodec: DiskCodecOption;
   /** File with the key that chunks on disk are encrypted with; undefined: they are not. */
   readonly diskKeyFile: string | undefined;
+  /** URL of a Redis or Valkey that nodes share; undefined: no remote tier. Has a password, maybe. */
+  readonly remote: string | undefined;
+  /** Of what is written there, in milliseconds. */
+  readonly remoteTtl: number;
+  /** What a namespace may write there within a TTL; 0: no limit. */
+  readonly remoteNamespaceBytes: number;
+  /** Milliseconds that a request may wait for the remote tier: the time to compute what it waits for, within these. */
+  readonly remoteDeadlineMs: number;
+  readonly remoteDeadlineMinMs: number;
+  readonly remoteWritePolicy: RemoteWritePolicy;
+  /** Of chunks that wait to be written there. */
+  readonly remoteQueueBytes: number;
+  readonly remoteCodec: DiskCodecOption;
+  /** PEM files: who signed the servers' certificates, and the client's certificate and its key. */
+  readonly remoteCaFile: string | undefined;
+  readonly remoteCertFile: string | undefined;
+  readonly remoteCertKeyFile: string | undefined;
   readonly writePolicy: WritePolicy;
   /** Uses after which `write-through-selective` writes a chunk. */
   readonly writeHits: number;
@@ -93,6 +113,8 @@ export interface OptionRow {
   readonly flags: string;
   readonly environment: string;
   readonly description: string;
+  /** Never shown: not in error messages either. */
+  readonly isSecret?: boolean;
   /** As text, in the form a user would write it; absent where the description says what applies. */
   readonly defaultText?: () => string;
 }
@@ -134,6 +156,40 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     '<path>',
     'file with the key that chunks are encrypted with, 64 hex digits (default: none)',
   ),
+  {
+    ...row('remote', '<url>', 'Redis or Valkey for KV chunks that nodes share, redis://… (default: none)'),
+    isSecret: true,
+  },
+  row('remoteTtl', '<duration>', 'how long a chunk is kept there, like 90s, 30m, 24h or 7d', () => '24h'),
+  row(
+    'remoteNamespaceBytes',
+    '<size>',
+    'what one tenant may write there within that time; 0 for no limit',
+    () => '8GiB',
+  ),
+  row(
+    'remoteDeadlineMs',
+    '<milliseconds>',
+    'longest time a request waits for the remote tier; never longer than computing takes',
+    () => '2000',
+  ),
+  row(
+    'remoteDeadlineMinMs',
+    '<milliseconds>',
+    'what it may wait however fast computing is',
+    () => '50',
+  ),
+  row(
+    'remoteWritePolicy',
+    '<policy>',
+    `when a chunk goes there: ${REMOTE_WRITE_POLICIES.join(', ')}; selective as for the disk`,
+    () => 'write-through',
+  ),
+  row('remoteQueueBytes', '<size>', 'chunks that may wait to be written there', () => '256MiB'),
+  row('remoteCodec', '<format>', `KV there: ${DISK_CODEC_OPTIONS.join(', ')}; auto loses nothing`, () => 'auto'),
+  row('remoteCaFile', '<path>', 'PEM file of who signed its certificate (default: those Node trusts)'),
+  row('remoteCertFile', '<path>', 'PEM file of the certificate to show it (default: none)'),
+  row('remoteCertKeyFile', '<path>', 'PEM file of that certificate\'s key (default: none)'),
   row(
     'writePolicy',
     '<policy>',
@@ -194,6 +250,9 @@ const path = z
   .string()
   .min(1, 'must not be empty')
   .transform((text) => resolve(text));
+const REMOTE_FORM =
+  'must be redis://[name:password@]host[:port][/database], redis+sentinel://hosts/name or redis+cluster://hosts; rediss for TLS';
+
 const SCHEMA = z.object({
   host: z.string().regex(/^\S+$/, 'must be a host name or address'),
   port: integer(0, 65535),
@@ -214,6 +273,20 @@ const SCHEMA = z.object({
   diskFreeBytes: bytes(0),
   diskCodec: choice(DISK_CODEC_OPTIONS),
   diskKeyFile: path.optional(),
+  remote: z
+    .string()
+    .refine((text) => parseRemoteAddress(text) !== undefined, REMOTE_FORM)
+    .optional(),
+  remoteTtl: duration(),
+  remoteNamespaceBytes: bytes(0),
+  remoteDeadlineMs: integer(1, 600_000),
+  remoteDeadlineMinMs: integer(1, 600_000),
+  remoteWritePolicy: choice(REMOTE_WRITE_POLICIES),
+  remoteQueueBytes: bytes(0),
+  remoteCodec: choice(DISK_CODEC_OPTIONS),
+  remoteCaFile: path.optional(),
+  remoteCertFile: path.optional(),
+  remoteCertKeyFile: path.optional(),
   writePolicy: choice(WRITE_POLICIES),
   writeHits: integer(1, 1000),
   eviction: choice(POLICY_NAMES),
@@ -251,12 +324,17 @@ export function parseServeOptions(
     const issue = parsed.error.issues[0]!;
     const option = SERVE_OPTION_ROWS.find((candidate) => candidate.key === issue.path[0])!;
     const got = filled[option.key];
-    const suffix = issue.message.includes(', got ') ? '' : `, got "${got}"`;
+    const isShown = option.isSecret !== true && !issue.message.includes(', got ');
+    const suffix = isShown ? `, got "${got}"` : '';
     throw new RadixkvError('invalid_value', `${blame(option)} ${issue.message}${suffix}`, {
       param: flagOf(option),
     });
   }
   const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile } = parsed.data;
+  const { remote, remoteCaFile, remoteCertFile, remoteCertKeyFile } = parsed.data;
+  if ((remoteCertFile === undefined) !== (remoteCertKeyFile === undefined)) {
+    throw new RadixkvError('invalid_value', '--remote-cert-file and --remote-cert-key-file need each other');
+  }
   if (parsed.data.requireKeys && parsed.data.insecureNoKeys) {
     throw new RadixkvError('invalid_value', '--require-keys and --insecure-no-keys contradict each other');
   }
@@ -266,6 +344,10 @@ export function parseServeOptions(
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
     documentTemplateFile,
+    remote,
+    remoteCaFile,
+    remoteCertFile,
+    remoteCertKeyFile,
   };
 }
 
@@ -310,6 +392,24 @@ function decimal(min: number, max: number) {
     .regex(/^\d{1,9}(\.\d{1,9})?$/, message)
     .transform(Number)
     .refine((value) => value >= min && value <= max, message);
+}
+
+const UNIT_MS: ReadonlyMap<string, number> = new Map([
+  ['s', 1000],
+  ['m', 60_000],
+  ['h', 3_600_000],
+  ['d', 86_400_000],
+]);
+const DURATION_DAYS_MAX = 365;
+
+/** → milliseconds. */
+function duration() {
+  const message = `must be a number with s, m, h or d, from 1s to ${DURATION_DAYS_MAX}d`;
+  return z
+    .string()
+    .regex(/^\d{1,9}[smhd]$/, message)
+    .transform((text) => Number(text.slice(0, -1)) * UNIT_MS.get(text.slice(-1))!)
+    .refine((ms) => ms >= 1000 && ms <= DURATION_DAYS_MAX * 86_400_000, message);
 }
 
 function bytes(min: number) {

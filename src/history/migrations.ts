@@ -29,4 +29,6 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (size_ms, dimension, start_ms, name)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE beginning (id INTEGER PRIMARY KEY CHECK (id = 1), at_ms INTEGER NOT NULL) STRICT`,
+  `ALTER TABLE counts ADD COLUMN cached_remote_tokens INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE counts ADD COLUMN blended_remote_tokens INTEGER NOT NULL DEFAULT 0`,
 ];

@@ -112,7 +112,7 @@ export class Blending {
 
   /** Prompt tokens from position `from` on that were reused and not recomputed, by tier. */
   reused(from: number): TierTokens {
-    const tokens = { device: 0, host: 0, disk: 0 };
+    const tokens = { device: 0, host: 0, disk: 0, remote: 0 };
     const chosen = new Set(this.#chosen);
     for (const [placed, { tier, computedFrom }] of this.#sources) {
       for (let position = Math.max(from, this.#first(placed)); position < placed.end; position++) {

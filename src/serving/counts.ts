@@ -15,9 +15,11 @@ export const COUNT_NAMES = [
   'cachedDeviceTokens',
   'cachedHostTokens',
   'cachedDiskTokens',
+  'cachedRemoteTokens',
   'blendedDeviceTokens',
   'blendedHostTokens',
   'blendedDiskTokens',
+  'blendedRemoteTokens',
   'computedTokens',
   'completionTokens',
   /** Prefill that reused tokens would have taken, at the speed that was measured then, in microseconds. */
@@ -38,9 +40,11 @@ export function noCounts(): Counts {
     cachedDeviceTokens: 0,
     cachedHostTokens: 0,
     cachedDiskTokens: 0,
+    cachedRemoteTokens: 0,
     blendedDeviceTokens: 0,
     blendedHostTokens: 0,
     blendedDiskTokens: 0,
+    blendedRemoteTokens: 0,
     computedTokens: 0,
     completionTokens: 0,
     savedUs: 0,
@@ -63,9 +67,11 @@ export function countsOf(
   counts.cachedDeviceTokens = cached.device;
   counts.cachedHostTokens = cached.host;
   counts.cachedDiskTokens = cached.disk;
+  counts.cachedRemoteTokens = cached.remote;
   counts.blendedDeviceTokens = blended.device;
   counts.blendedHostTokens = blended.host;
   counts.blendedDiskTokens = blended.disk;
+  counts.blendedRemoteTokens = blended.remote;
   counts.computedTokens = usage.computedTokens;
   counts.completionTokens = usage.completionTokens;
   if (prefillTokensPerS === undefined) counts.unpricedTokens = reused;
@@ -88,6 +94,7 @@ export function cachedOf(counts: Counts): TierTokens {
     device: counts.cachedDeviceTokens,
     host: counts.cachedHostTokens,
     disk: counts.cachedDiskTokens,
+    remote: counts.cachedRemoteTokens,
   };
 }
 
@@ -96,17 +103,18 @@ export function blendedOf(counts: Counts): TierTokens {
     device: counts.blendedDeviceTokens,
     host: counts.blendedHostTokens,
     disk: counts.blendedDiskTokens,
+    remote: counts.blendedRemoteTokens,
   };
 }
 
 /** Of all tiers. */
 export function cachedTokensOf(counts: Counts): number {
-  return counts.cachedDeviceTokens + counts.cachedHostTokens + counts.cachedDiskTokens;
+  return tokensOf(cachedOf(counts));
 }
 
 /** Of all tiers. */
 export function blendedTokensOf(counts: Counts): number {
-  return counts.blendedDeviceTokens + counts.blendedHostTokens + counts.blendedDiskTokens;
+  return tokensOf(blendedOf(counts));
 }
 
 /** Share of prompt tokens whose KV was reused; undefined without prompt tokens. */

@@ -7,6 +7,7 @@
  * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
+import type { RemoteOperation } from '#storage';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
 import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
 
@@ -63,6 +64,34 @@ export interface DiskReading {
   readonly loadBytesPerS: number | undefined;
 }
 
+/** What happened between memory and the remote tier since the start. */
+export interface RemoteReading {
+  /** Of its circuit breaker: `closed` means that it is used. */
+  readonly state: 'closed' | 'half-open' | 'open';
+  /** Why it is not. */
+  readonly reason: string | undefined;
+  /** How often the breaker opened. */
+  readonly trips: number;
+  /** Whether the server refused a write a moment ago. */
+  readonly isWritingPaused: boolean;
+  /** Chunks on their way there now. */
+  readonly queuedChunks: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** By operation. */
+  readonly requests: Readonly<Record<string, { readonly ok: number; readonly failed: number }>>;
+  /** By kind. */
+  readonly errors: Readonly<Record<string, number>>;
+  /** Chunks that prompts wanted from there, and that were to be kept there, by what became of them. */
+  readonly reads: Readonly<Record<string, number>>;
+  readonly writes: Readonly<Record<string, number>>;
+  /** Prompt tokens that were there and computed, since that was faster or memory to load them was short. */
+  readonly skippedTokens: number;
+  /** As measured; undefined before the first time. */
+  readonly prefillTokensPerS: number | undefined;
+  readonly loadBytesPerS: number | undefined;
+}
+
 /** What became of counts over time, since the start. */
 export interface HistoryReading {
   /** What went wrong with the database, by kind. */
@@ -85,6 +114,7 @@ export interface GaugeReading {
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
   readonly disk?: DiskReading;
+  readonly remote?: RemoteReading;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
   /** Evictions since the start, by tier and reason. */
@@ -102,8 +132,11 @@ export interface TokenTotals {
 
 export class Statistics {
   readonly since: Date;
-  /** Emits `record` with each `RequestRecord`, and what it came to, after it is counted. */
-  readonly events = new EventEmitter<{ record: [RequestRecord, Counts] }>();
+  /**
+   * Emits `record` with each `RequestRecord`, and what it came to, after it is counted; and `remote` with each operation
+   * of the remote tier, and the milliseconds that it took.
+   */
+  readonly events = new EventEmitter<{ record: [RequestRecord, Counts]; remote: [RemoteOperation, number] }>();
   readonly #gauges: () => GaugeReading;
   readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();

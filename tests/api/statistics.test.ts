@@ -52,7 +52,7 @@ suite('GET /v1/cache/stats', () => {
       exact_hit_rate: null,
       saved_prefill_seconds: 0,
       unpriced_tokens: 0,
-      by_tier: { device: tier, host: tier, disk: tier },
+      by_tier: { device: tier, host: tier, disk: tier, remote: tier },
       disk: null,
       radix: { nodes: null, chunks: null },
       history: null,
@@ -121,8 +121,8 @@ test('an aborted request counts the tokens that the service reports for it', () 
   const usage = {
     promptTokens: 12,
     completionTokens: 1,
-    cachedTokens: { device: 3, host: 1, disk: 2 },
-    blendedTokens: { device: 0, host: 2, disk: 1 },
+    cachedTokens: { device: 3, host: 1, disk: 2, remote: 0 },
+    blendedTokens: { device: 0, host: 2, disk: 1, remote: 0 },
     computedTokens: 3,
   };
   const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
@@ -136,8 +136,8 @@ test('an aborted request counts the tokens that the service reports for it', () 
   assert.equal(statistics.requests('chat.completions', 'aborted'), 0);
   assert.deepEqual(statistics.tokens, {
     prompt: 12,
-    cached: { device: 3, host: 1, disk: 2 },
-    blended: { device: 0, host: 2, disk: 1 },
+    cached: { device: 3, host: 1, disk: 2, remote: 0 },
+    blended: { device: 0, host: 2, disk: 1, remote: 0 },
     computed: 3,
     completion: 1,
   });

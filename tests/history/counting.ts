@@ -7,8 +7,8 @@ export function counted(tokens = 1, outcome: (typeof OUTCOMES)[number] = 'comple
   const usage = {
     promptTokens: 7 * tokens,
     completionTokens: tokens,
-    cachedTokens: { device: tokens, host: tokens, disk: tokens },
-    blendedTokens: { device: tokens, host: tokens, disk: tokens },
+    cachedTokens: { device: tokens, host: tokens, disk: tokens, remote: tokens },
+    blendedTokens: { device: tokens, host: tokens, disk: tokens, remote: tokens },
     computedTokens: tokens,
   };
   return countsOf(outcome, usage, tokens % 2 === 0 ? 1000 : undefined);

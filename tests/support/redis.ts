@@ -1,0 +1,174 @@
+/**
+ * Redis servers of a test's own: each on a free port of this machine, without persistence, ended with the test. What
+ * they need is `redis-server` and `redis-cli` in the path.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/** What ends with a test. */
+export interface Scope {
+  after(hook: () => Promise<void>): void;
+}
+
+/** A port that nobody listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  assert(address !== null && typeof address === 'object');
+  server.close();
+  await once(server, 'close');
+  return address.port;
+}
+
+/** Waits until something holds, for a minute at most. */
+export async function until(holds: () => Promise<boolean> | boolean, what: string): Promise<void> {
+  for (let waited = 0; waited < 60_000; waited += 25) {
+    if (await holds()) return;
+    await sleep(25);
+  }
+  assert.fail(`it never came to this: ${what}`);
+}
+
+export class RedisServer {
+  readonly port: number;
+  /** Besides `--port`. */
+  readonly #options: readonly string[];
+  readonly #directory: string;
+  /** Of redis-cli, to reach it. */
+  readonly #cli: readonly string[];
+  #child: ChildProcess | undefined;
+
+  private constructor(port: number, options: readonly string[], cli: readonly string[]) {
+    this.port = port;
+    this.#options = options;
+    this.#cli = cli;
+    this.#directory = mkdtempSync(join(tmpdir(), 'radixkv-redis-'));
+  }
+
+  static async start(
+    t: Scope,
+    options: readonly string[] = [],
+    { port, cli = [] }: { readonly port?: number; readonly cli?: readonly string[] } = {},
+  ): Promise<RedisServer> {
+    const server = new RedisServer(port ?? (await freePort()), options, cli);
+    t.after(async () => {
+      await server.kill();
+      rmSync(server.#directory, { recursive: true, force: true });
+    });
+    await server.begin();
+    return server;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it (again), empty, and waits until it answers. */
+  async begin(): Promise<void> {
+    const plain = this.#options.includes('--tls-port') ? [] : ['--port', String(this.port)];
+    const options = [...plain, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+    const child = spawn('redis-server', [...options, '--dir', this.#directory, ...this.#options], {
+      stdio: 'ignore',
+    });
+    await Promise.race([once(child, 'spawn'), once(child, 'error').then(([error]) => Promise.reject(error))]);
+    this.#child = child;
+    await until(async () => {
+      return (await this.ask('PING').catch(() => '')) === 'PONG';
+    }, 'redis-server answers');
+  }
+
+  /** Sends one command with redis-cli. */
+  async ask(...command: readonly string[]): Promise<string> {
+    const options = ['-h', '127.0.0.1', '-p', String(this.port), ...this.#cli];
+    const { stdout } = await run('redis-cli', [...options, ...command], { encoding: 'utf8' });
+    return stdout.trim();
+  }
+
+  /** The names of chunks. */
+  async chunks(): Promise<string[]> {
+    const names = (await this.ask('--scan', '--pattern', 'radixkv:1:*')).split('\n');
+    return names.filter((name) => name !== '' && !name.includes(':budget:'));
+  }
+
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child?.kill(signal);
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+}
+
+/** A way to a server that can be cut without either end being told: packets of a network that is gone. */
+export class Wire {
+  readonly port: number;
+  #isCut = false;
+  #delayMs = 0;
+
+  private constructor(port: number) {
+    this.port = port;
+  }
+
+  static async to(t: Scope, target: number): Promise<Wire> {
+    const open = new Set<{ destroy(): unknown }>();
+    const server = createServer((near) => {
+      const far = connect(target, '127.0.0.1');
+      const pairs = [
+        [near, far],
+        [far, near],
+      ] as const;
+      for (const [from, to] of pairs) {
+        open.add(from);
+        from.on('error', () => {});
+        from.once('close', () => {
+          open.delete(from);
+          to.destroy();
+        });
+        from.on('data', (bytes) => {
+          if (wire.#isCut) return;
+          if (wire.#delayMs === 0) to.write(bytes);
+          else setTimeout(() => to.write(bytes), wire.#delayMs);
+        });
+      }
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    assert(address !== null && typeof address === 'object');
+    const wire = new Wire(address.port);
+    t.after(async () => {
+      server.close();
+      for (const socket of open) socket.destroy();
+    });
+    return wire;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  cut(): void {
+    this.#isCut = true;
+  }
+
+  mend(): void {
+    this.#isCut = false;
+  }
+
+  /** Of all that goes through, either way. */
+  slow(delayMs: number): void {
+    this.#delayMs = delayMs;
+  }
+}
