@@ -39,6 +39,15 @@ export async function until(holds: () => Promise<boolean> | boolean, what: strin
   assert.fail(`it never came to this: ${what}`);
 }
 
+interface Reach {
+  /** Default: any free one. */
+  readonly port?: number;
+  /** Of redis-cli, to reach it. */
+  readonly cli?: readonly string[];
+  /** It is a Sentinel with this file. */
+  readonly config?: string;
+}
+
 export class RedisServer {
   readonly port: number;
   /** Besides `--port`. */
@@ -46,21 +55,24 @@ export class RedisServer {
   readonly #directory: string;
   /** Of redis-cli, to reach it. */
   readonly #cli: readonly string[];
+  /** Of a Sentinel, which writes to it. */
+  readonly #config: string | undefined;
   #child: ChildProcess | undefined;
 
-  private constructor(port: number, options: readonly string[], cli: readonly string[]) {
+  private constructor(port: number, options: readonly string[], how: Reach) {
     this.port = port;
     this.#options = options;
-    this.#cli = cli;
+    this.#cli = how.cli ?? [];
+    this.#config = how.config;
     this.#directory = mkdtempSync(join(tmpdir(), 'radixkv-redis-'));
   }
 
   static async start(
     t: Scope,
     options: readonly string[] = [],
-    { port, cli = [] }: { readonly port?: number; readonly cli?: readonly string[] } = {},
+    how: Reach = {},
   ): Promise<RedisServer> {
-    const server = new RedisServer(port ?? (await freePort()), options, cli);
+    const server = new RedisServer(how.port ?? (await freePort()), options, how);
     t.after(async () => {
       await server.kill();
       rmSync(server.#directory, { recursive: true, force: true });
@@ -76,10 +88,12 @@ export class RedisServer {
   /** Starts it (again), empty, and waits until it answers. */
   async begin(): Promise<void> {
     const plain = this.#options.includes('--tls-port') ? [] : ['--port', String(this.port)];
-    const options = [...plain, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
-    const child = spawn('redis-server', [...options, '--dir', this.#directory, ...this.#options], {
-      stdio: 'ignore',
-    });
+    const common = [...plain, '--bind', '127.0.0.1', '--dir', this.#directory];
+    const options =
+      this.#config === undefined
+        ? [...common, '--save', '', '--appendonly', 'no', ...this.#options]
+        : [this.#config, '--sentinel', ...common, ...this.#options];
+    const child = spawn('redis-server', options, { stdio: 'ignore' });
     await Promise.race([once(child, 'spawn'), once(child, 'error').then(([error]) => Promise.reject(error))]);
     this.#child = child;
     await until(async () => {
