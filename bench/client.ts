@@ -49,6 +49,8 @@ const STATS = z.object({
       faults: z.record(z.string(), z.number()),
     })
     .nullable(),
+  /** Null without a remote tier. */
+  remote: z.object({ state: z.string(), writing_paused: z.boolean(), queued_chunks: z.number() }).nullable(),
 });
 
 export type CacheStats = z.infer<typeof STATS>;
@@ -70,7 +72,12 @@ export interface Reply {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly computedTokens: number;
-  readonly cached: { readonly device: number; readonly host: number; readonly disk: number; readonly remote: number };
+  readonly cached: {
+    readonly device: number;
+    readonly host: number;
+    readonly disk: number;
+    readonly remote: number;
+  };
   /** From the sending of the request to the end of its answer, as the client sees it. */
   readonly wallMs: number;
 }

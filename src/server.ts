@@ -17,6 +17,7 @@ import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { readDiskKey } from './config/disk-key.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
+import { remoteTls } from './config/remote-tls.js';
 import { CacheDesk } from './control/cache-desk.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
@@ -360,23 +361,16 @@ async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk'
 }
 
 async function remoteOptions(options: ServeOptions): Promise<RemoteOptions | undefined> {
-  const { remote: url, remoteCaFile, remoteCertFile, remoteCertKeyFile } = options;
+  const { remote: url } = options;
   if (url === undefined) return undefined;
   if (options.hostBytes === 0) {
     const message = '--remote needs host memory, which --host-bytes 0 turns off';
     throw new RadixkvError('invalid_value', message, { param: '--remote' });
   }
-  const pem = async (flag: string, file: string | undefined) => {
-    return file === undefined ? undefined : readOptionFile(flag, file);
-  };
   const encryptionKey = await readDiskKey(options.diskKeyFile);
   return {
     url,
-    tls: {
-      ca: await pem('--remote-ca-file', remoteCaFile),
-      cert: await pem('--remote-cert-file', remoteCertFile),
-      key: await pem('--remote-cert-key-file', remoteCertKeyFile),
-    },
+    tls: await remoteTls(options),
     ttlMs: options.remoteTtl,
     namespaceBytes: options.remoteNamespaceBytes,
     deadline: { msMin: options.remoteDeadlineMinMs, msMax: options.remoteDeadlineMs },

@@ -22,8 +22,8 @@ import assert from 'node:assert/strict';
 import type { HostStore } from './host-store.js';
 import type { ChunkKey } from './key.js';
 import type { LowerStore } from './lower-store.js';
-import type { ClassHolding } from './shares.js';
 import type { RemoteWriter } from './remote/remote-writer.js';
+import type { ClassHolding } from './shares.js';
 import { slotBytes } from './slab.js';
 import type {
   ChunkIdentity,

@@ -161,7 +161,7 @@ function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHa
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.lookup({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
+    const reading = await desk.lookup({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
     res.json({ object: 'cache.lookup', ...lookupJson(reading) });
   };
 }
@@ -170,7 +170,7 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
   const schema = onePrompt(limits);
   return async (req, res) => {
     const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.explain({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
+    const reading = await desk.explain({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
     res.json({
       object: 'cache.explanation',
       ...lookupJson(reading),

@@ -189,6 +189,16 @@ export class KvCache {
     return { device, ...this.#tiersOf(lease, device) };
   }
 
+  /** As `locate`, and how many rows more a request would find in the remote tier, which is asked. */
+  async locateEverywhere(namespace: string, tokens: Int32Array, accepts: Accepts): Promise<RowsByTier> {
+    const here = this.locate(namespace, tokens, accepts);
+    const wanted = tokens.subarray(0, tokens.length - 1);
+    if (this.#remote === undefined || !this.#remote.isUsable) return here;
+    const rows = here.device + here.host + here.disk;
+    const end = await this.#remote.reach(namespace, wanted, { isExactOnly: accepts === 'exact' });
+    return { ...here, remote: Math.max(0, end - rows) };
+  }
+
   /** Where the rows of a lease from row `start` on lie. Ends the lease. */
   #tiersOf(lease: PrefixLease, start: number): Omit<RowsByTier, 'device'> {
     const prefixes = this.#prefixes!;
@@ -290,11 +300,11 @@ export class KvCache {
       hasEnded: false,
     };
     this.#prefetchingBytes += prefetch.bytes;
-    const parts = [
+    const parts: Promise<void>[] = [
       this.#promote(prefixes, chunks),
       ...pulls.map((pull) => this.#pull(prefetch, pull, accepts)),
     ];
-    return Object.assign(prefetch, { done: Promise.all(parts).then(() => {}) });
+    return Object.assign(prefetch, { done: allOf(parts) });
   }
 
   /** What to ask the remote tier for: the whole chunks after what is here, where that is all brought to host memory. */
@@ -725,4 +735,8 @@ export function requireFit(cache: KvCache, tokens: number, param: string): void 
     `a sequence of ${tokens} tokens needs more device memory than there is (room for ${cache.tokensMax} tokens); raise --device-bytes`,
     { param },
   );
+}
+
+async function allOf(parts: readonly Promise<void>[]): Promise<void> {
+  await Promise.all(parts);
 }

@@ -35,7 +35,7 @@ export class RemotePulls {
   readonly #breakEven: BreakEven;
   readonly #deadline: RemoteDeadline;
   readonly #now: () => number;
-  readonly #pulling = new Map<ChunkKey, Promise<void>>();
+  readonly #pulling = new Map<ChunkKey, Promise<unknown>>();
   #skippedTokens = 0;
 
   constructor(parts: {
@@ -94,10 +94,9 @@ export class RemotePulls {
       const other = this.#pulling.get(first.key);
       if (other === undefined) {
         const pull = this.#bring(namespace, tokens, { lease, chunks, untilMs, options });
-        const done = pull.then(() => {});
-        for (const { key } of chunks) if (!this.#pulling.has(key)) this.#pulling.set(key, done);
+        for (const { key } of chunks) if (!this.#pulling.has(key)) this.#pulling.set(key, pull);
         const came = await pull;
-        for (const { key } of chunks) if (this.#pulling.get(key) === done) this.#pulling.delete(key);
+        for (const { key } of chunks) if (this.#pulling.get(key) === pull) this.#pulling.delete(key);
         for (const key of came) brought.add(key);
         this.#prefixes.release(lease);
         return this.#ended(this.#lease(namespace, tokens, options), brought);
@@ -113,7 +112,26 @@ export class RemotePulls {
     }
   }
 
-  #lease(namespace: string, tokens: Int32Array, { isExactOnly }: PullOptions): PrefixLease {
+  /** How far whole chunks of a prefix reach, in rows, those in the remote tier included. Brings nothing. */
+  async reach(
+    namespace: string,
+    tokens: Int32Array,
+    { isExactOnly }: Pick<PullOptions, 'isExactOnly'>,
+  ): Promise<number> {
+    const lease = this.#lease(namespace, tokens, { isExactOnly });
+    const chunks = this.#prefixes.following(namespace, tokens, lease, Number.POSITIVE_INFINITY);
+    this.#prefixes.release(lease);
+    const untilMs = this.#now() + this.#deadlineMs(chunks.length);
+    const keys = chunks.map(({ key }) => key);
+    const present = keys.length === 0 ? 0 : await this.#store.present(keys, untilMs);
+    return (lease.found.length + present) * this.#layout.chunkTokens;
+  }
+
+  #lease(
+    namespace: string,
+    tokens: Int32Array,
+    { isExactOnly }: Pick<PullOptions, 'isExactOnly'>,
+  ): PrefixLease {
     return this.#prefixes.acquire(namespace, tokens, 'whole chunks', { isExactOnly });
   }
 

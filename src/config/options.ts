@@ -173,12 +173,7 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     'longest time a request waits for the remote tier; never longer than computing takes',
     () => '2000',
   ),
-  row(
-    'remoteDeadlineMinMs',
-    '<milliseconds>',
-    'what it may wait however fast computing is',
-    () => '50',
-  ),
+  row('remoteDeadlineMinMs', '<milliseconds>', 'what it may wait however fast computing is', () => '50'),
   row(
     'remoteWritePolicy',
     '<policy>',
@@ -186,10 +181,15 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     () => 'write-through',
   ),
   row('remoteQueueBytes', '<size>', 'chunks that may wait to be written there', () => '256MiB'),
-  row('remoteCodec', '<format>', `KV there: ${DISK_CODEC_OPTIONS.join(', ')}; auto loses nothing`, () => 'auto'),
+  row(
+    'remoteCodec',
+    '<format>',
+    `KV there: ${DISK_CODEC_OPTIONS.join(', ')}; auto loses nothing`,
+    () => 'auto',
+  ),
   row('remoteCaFile', '<path>', 'PEM file of who signed its certificate (default: those Node trusts)'),
   row('remoteCertFile', '<path>', 'PEM file of the certificate to show it (default: none)'),
-  row('remoteCertKeyFile', '<path>', 'PEM file of that certificate\'s key (default: none)'),
+  row('remoteCertKeyFile', '<path>', "PEM file of that certificate's key (default: none)"),
   row(
     'writePolicy',
     '<policy>',
@@ -250,6 +250,14 @@ const path = z
   .string()
   .min(1, 'must not be empty')
   .transform((text) => resolve(text));
+const UNIT_MS: ReadonlyMap<string, number> = new Map([
+  ['s', 1000],
+  ['m', 60_000],
+  ['h', 3_600_000],
+  ['d', 86_400_000],
+]);
+const DURATION_DAYS_MAX = 365;
+
 const REMOTE_FORM =
   'must be redis://[name:password@]host[:port][/database], redis+sentinel://hosts/name or redis+cluster://hosts; rediss for TLS';
 
@@ -393,14 +401,6 @@ function decimal(min: number, max: number) {
     .transform(Number)
     .refine((value) => value >= min && value <= max, message);
 }
-
-const UNIT_MS: ReadonlyMap<string, number> = new Map([
-  ['s', 1000],
-  ['m', 60_000],
-  ['h', 3_600_000],
-  ['d', 86_400_000],
-]);
-const DURATION_DAYS_MAX = 365;
 
 /** → milliseconds. */
 function duration() {

@@ -61,21 +61,21 @@ export class CacheDesk {
   }
 
   /** @throws RadixkvError as a completion of the prompt would. */
-  lookup(asked: AskedPrompt): LookupReading {
+  async lookup(asked: AskedPrompt): Promise<LookupReading> {
     return this.#lookup(asked.namespace, this.encode(asked));
   }
 
-  /** As `lookup`, and where and why the prompt leaves the nearest cached sequence. */
-  explain(asked: AskedPrompt): ExplainReading {
+  /** As `lookup`, and where and why the prompt leaves the nearest sequence that this node knows. */
+  async explain(asked: AskedPrompt): Promise<ExplainReading> {
     const { cache, prompts, tokenizer } = this.#parts;
     const tokens = this.encode(asked);
-    const reading = this.#lookup(asked.namespace, tokens);
-    const cached = tokensOf(reading.cached);
+    const reading = await this.#lookup(asked.namespace, tokens);
+    const known = tokensOf({ ...reading.cached, remote: 0 });
     const { depth, next } = cache.parting(asked.namespace, tokens, SHOWN_AFTER_TOKENS);
     // The last token of a prompt is always computed, for its logits.
-    if (cached >= tokens.length - 1) return { ...reading, divergence: undefined };
-    const reason = this.#reasonOf({ cached, depth, goesOn: next.length > 0 });
-    const token = reason === 'not_ready' ? cached : depth;
+    if (tokensOf(reading.cached) >= tokens.length - 1) return { ...reading, divergence: undefined };
+    const reason = this.#reasonOf({ cached: known, depth, goesOn: next.length > 0 });
+    const token = reason === 'not_ready' ? known : depth;
     const promptText = tokenizer.decode(tokens.subarray(token, token + SHOWN_AFTER_TOKENS));
     const cachedText = reason === 'not_ready' ? promptText : tokenizer.decode(next);
     const { prompt } = asked;
@@ -126,8 +126,9 @@ export class CacheDesk {
     return this.#parts.prompts.encode(asked).tokens;
   }
 
-  #lookup(namespace: string, tokens: Int32Array): LookupReading {
-    return { promptTokens: tokens.length, cached: this.#parts.cache.locate(namespace, tokens, 'lossy') };
+  async #lookup(namespace: string, tokens: Int32Array): Promise<LookupReading> {
+    const cached = await this.#parts.cache.locateEverywhere(namespace, tokens, 'lossy');
+    return { promptTokens: tokens.length, cached };
   }
 
   #reasonOf(found: {

@@ -136,7 +136,10 @@ export class Statistics {
    * Emits `record` with each `RequestRecord`, and what it came to, after it is counted; and `remote` with each operation
    * of the remote tier, and the milliseconds that it took.
    */
-  readonly events = new EventEmitter<{ record: [RequestRecord, Counts]; remote: [RemoteOperation, number] }>();
+  readonly events = new EventEmitter<{
+    record: [RequestRecord, Counts];
+    remote: [RemoteOperation, number];
+  }>();
   readonly #gauges: () => GaugeReading;
   readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();

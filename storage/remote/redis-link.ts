@@ -10,8 +10,8 @@ import {
   createCluster,
   createSentinel,
   ErrorReply,
-  type RedisClientOptions,
   RESP_TYPES,
+  type RedisClientOptions,
 } from '@redis/client';
 import type { RemoteAddress } from './remote-address.js';
 import { type ConnectRemote, RemoteError, type RemoteErrorKind, type RemoteLink } from './remote-link.js';
@@ -32,11 +32,7 @@ interface Commands {
   destroy(): unknown;
   exists(key: string): Promise<number>;
   get(key: string): Promise<Buffer | null>;
-  set(
-    key: string,
-    value: Buffer,
-    options: { expiration: { type: 'PX'; value: number } },
-  ): Promise<unknown>;
+  set(key: string, value: Buffer, options: { expiration: { type: 'PX'; value: number } }): Promise<unknown>;
   unlink(key: string): Promise<number>;
   hGetAll(key: string): Promise<Record<string, Buffer>>;
   hIncrBy(key: string, field: string, by: number): Promise<number>;
@@ -140,26 +136,24 @@ function createCommands(address: RemoteAddress, files: TlsFiles, timeoutMs: numb
     ...(password !== undefined && { password }),
   } satisfies RedisClientOptions;
   const commandOptions = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } };
-  switch (kind) {
-    case 'single':
-      return createClient({ ...common, commandOptions, database, socket: { ...socket, ...nodes[0]! } });
-    case 'cluster':
-      return createCluster({
-        rootNodes: nodes.map((node) => ({ socket: { ...socket, ...node } })),
-        defaults: common,
-        commandOptions,
-        minimizeConnections: true,
-      });
-    case 'sentinel':
-      return createSentinel({
-        name: masterName!,
-        sentinelRootNodes: [...nodes],
-        nodeClientOptions: { ...common, database },
-        sentinelClientOptions: { ...common },
-        commandOptions,
-        passthroughClientErrorEvents: true,
-      });
+  if (kind === 'single')
+    return createClient({ ...common, commandOptions, database, socket: { ...socket, ...nodes[0]! } });
+  if (kind === 'cluster') {
+    return createCluster({
+      rootNodes: nodes.map((node) => ({ socket: { ...socket, ...node } })),
+      defaults: common,
+      commandOptions,
+      minimizeConnections: true,
+    });
   }
+  return createSentinel({
+    name: masterName!,
+    sentinelRootNodes: [...nodes],
+    nodeClientOptions: { ...common, database },
+    sentinelClientOptions: { ...common },
+    commandOptions,
+    passthroughClientErrorEvents: true,
+  });
 }
 
 function definedOnly(files: TlsFiles): Record<string, string> {

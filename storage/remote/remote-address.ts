@@ -21,8 +21,7 @@ export interface RemoteAddress {
   readonly masterName: string | undefined;
 }
 
-const URL_PARTS =
-  /^(redis|valkey)(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^@/?#]+)(?:\/([^?#]*))?$/;
+const URL_PARTS = /^(redis|valkey)(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^@/?#]+)(?:\/([^?#]*))?$/;
 const NODE = /^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+)(?::(\d{1,5}))?$/;
 const PORT = 6379;
 const SENTINEL_PORT = 26_379;

@@ -1,5 +1,5 @@
 /** What happened between a node and the remote tier since the start, in whole numbers. */
-import { REMOTE_ERRORS, type RemoteErrorKind } from './remote-link.js';
+import type { REMOTE_ERRORS, RemoteErrorKind } from './remote-link.js';
 
 /** What is asked: which chunks are there, one of them, to keep one, to forget one, what a namespace has written. */
 export const REMOTE_OPERATIONS = ['exists', 'get', 'set', 'unlink', 'budget'] as const;
@@ -32,8 +32,9 @@ export interface RemoteCounters {
   };
 }
 
+const none = () => ({ ok: 0, failed: 0 });
+
 export function zeroRemoteCounters(): RemoteCounters {
-  const none = () => ({ ok: 0, failed: 0 });
   const errors = { read_only: 0, full: 0, denied: 0, unready: 0, refused: 0, disconnected: 0, timeout: 0 };
   return {
     requests: { exists: none(), get: none(), set: none(), unlink: none(), budget: none() },

@@ -26,7 +26,7 @@ import type { BreakerState } from './breaker.js';
 import { RemoteConnection } from './remote-connection.js';
 import { type RemoteOperation, zeroRemoteCounters } from './remote-counters.js';
 import { type ConnectRemote, RemoteError } from './remote-link.js';
-import { RemoteWriter, type RemoteWritePolicy } from './remote-writer.js';
+import { type RemoteWritePolicy, RemoteWriter } from './remote-writer.js';
 
 /** Values under way at once, of all prompts together. */
 const READS_AT_ONCE = 8;
@@ -35,7 +35,7 @@ export interface RemoteStoreOptions {
   readonly connect: ConnectRemote;
   /** Whether another server may become the master: Sentinel and Cluster. */
   readonly canMove: boolean;
-  /** The model's, as in the keys of its chunks. */
+  /** Of the model and of all else that makes KV what it is: nodes that differ in it share nothing. */
   readonly fingerprint: string;
   readonly layout: KvLayout;
   readonly codec: CodecName;
@@ -158,12 +158,12 @@ export class RemoteStore {
     const loaded: (LoadedValue | undefined)[] = [];
     let next = 0;
     let end = wanted.length;
-    let isOver = false;
+    const state = { isOver: false };
     const lane = async (): Promise<void> => {
-      while (!isOver && next < end) {
+      while (!state.isOver && next < end) {
         const i = next++;
         const value = await this.#reads.run(async () => {
-          return isOver || i >= end ? undefined : this.#load(wanted[i]!, () => isOver);
+          return state.isOver || i >= end ? undefined : this.#load(wanted[i]!, () => state.isOver);
         });
         if (value === undefined) end = Math.min(end, i);
         else loaded[i] = value;
@@ -173,7 +173,7 @@ export class RemoteStore {
     const first = wanted[0] && { value: this.#nameOf(wanted[0].chunk.key) };
     const done = await this.#connection.within(work, untilMs, first ?? {});
     // From here on nobody writes to the buffers.
-    isOver = true;
+    state.isOver = true;
     let hits = 0;
     while (hits < end && loaded[hits] !== undefined) hits++;
     if (done === undefined) this.#counters.reads.late += end - hits;

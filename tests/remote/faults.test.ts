@@ -4,9 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { RedisServer, type Scope, until, Wire } from '../../bench/redis-server.js';
 import type { RemoteOptions } from '../../src/cache/create-tiers.js';
 import { ask, type TestBackend, testBackend } from '../support/backend.js';
-import { RedisServer, type Scope, until, Wire } from '../support/redis.js';
 import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 const PROMPT = 'these words are common to all of them, and they fill several chunks before they differ: ';
@@ -54,8 +54,10 @@ async function load(backend: TestBackend, answers: ReadonlyMap<number, string>, 
 /** Small, so that what hangs costs little. */
 const SHORT = { deadline: { msMin: 300, msMax: 300 } } satisfies Partial<RemoteOptions>;
 
-const isUsed = (backend: TestBackend) => until(() => remoteOf(backend).state === 'closed', 'it is used again');
-const isLeft = (backend: TestBackend) => until(() => remoteOf(backend).state !== 'closed', 'it is left alone');
+const isUsed = (backend: TestBackend) =>
+  until(() => remoteOf(backend).state === 'closed', 'it is used again');
+const isLeft = (backend: TestBackend) =>
+  until(() => remoteOf(backend).state !== 'closed', 'it is left alone');
 
 /** A prompt that only Redis has is hit again. */
 async function hitsAgain(t: Scope, backend: TestBackend, url: string): Promise<void> {

@@ -5,10 +5,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after as afterAll, suite, test } from 'node:test';
+import { RedisServer, until } from '../../bench/redis-server.js';
 import { importModel } from '../../src/model/importer.js';
 import { DEFAULT_CACHE, tokensOf } from '../../src/serving/completion.js';
 import { ask, TINY_CHUNK_BYTES, TINY_MODEL } from '../support/backend.js';
-import { RedisServer, until } from '../support/redis.js';
 import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 const CHUNK_TOKENS = 16;

@@ -6,12 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { freePort, RedisServer, type Scope, until } from '../../bench/redis-server.js';
 import type { RemoteOptions } from '../../src/cache/create-tiers.js';
 import { ask, testBackend } from '../support/backend.js';
-import { freePort, RedisServer, type Scope, until } from '../support/redis.js';
 import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 const run = promisify(execFile);
+const openssl = (...options: readonly string[]) => run('openssl', options);
 const PROMPT =
   'a prompt that fills several chunks of sixteen tokens each, and then some more for good measure.';
 const WHOLE = Math.floor((PROMPT.length - 1) / 16) * 16;
@@ -48,7 +49,9 @@ test('Cluster: chunks of a prompt are on several masters, and found; where one i
       async () => (await server.ask('CLUSTER', 'INFO')).includes('cluster_state:ok'),
       'the Cluster is complete',
     );
-  const remoteTier = remoteAt(`redis+cluster://${addresses.slice(0, 2).join(',')}`, { namespaceBytes: 1 << 24 });
+  const remoteTier = remoteAt(`redis+cluster://${addresses.slice(0, 2).join(',')}`, {
+    namespaceBytes: 1 << 24,
+  });
   await shares(t, remoteTier, PROMPT.repeat(4));
   const counts = await Promise.all(servers.map(async (server) => (await server.chunks()).length));
   assert(counts.filter((count) => count > 0).length >= 2, String(counts));
@@ -63,7 +66,6 @@ test('Sentinel: after a failover nodes go on with the new master', async (t) => 
   const master = await RedisServer.start(t);
   const replica = await RedisServer.start(t, ['--replicaof', `127.0.0.1 ${master.port}`]);
   const directory = mkdtempSync(join(tmpdir(), 'radixkv-sentinel-'));
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
   const config = join(directory, 'sentinel.conf');
   writeFileSync(
     config,
@@ -75,6 +77,7 @@ test('Sentinel: after a failover nodes go on with the new master', async (t) => 
     ].join('\n'),
   );
   const sentinel = await RedisServer.start(t, [], { config });
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
   await until(async () => {
     return (await sentinel.ask('SENTINEL', 'REPLICAS', 'kv')).includes(String(replica.port));
   }, 'the Sentinel knows the replica');
@@ -97,33 +100,74 @@ test('TLS with a certificate of an authority of our own, a client certificate, a
   const directory = mkdtempSync(join(tmpdir(), 'radixkv-tls-'));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const at = (name: string) => join(directory, name);
-  const openssl = (...options: readonly string[]) => run('openssl', options);
   const subject = ['-days', '2', '-subj'];
   const authority = ['-newkey', 'rsa:2048', '-nodes', '-x509', '-keyout', at('ca.key'), '-out', at('ca.crt')];
   await openssl('req', ...authority, ...subject, '/CN=our authority');
   writeFileSync(at('names'), 'subjectAltName=IP:127.0.0.1');
   for (const name of ['server', 'client']) {
-    const request = ['-newkey', 'rsa:2048', '-nodes', '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`)];
+    const request = [
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      at(`${name}.key`),
+      '-out',
+      at(`${name}.csr`),
+    ];
     await openssl('req', ...request, '-subj', `/CN=${name}`);
     const signed = ['-CA', at('ca.crt'), '-CAkey', at('ca.key'), '-CAcreateserial', '-extfile', at('names')];
-    await openssl('x509', '-req', '-in', at(`${name}.csr`), '-out', at(`${name}.crt`), '-days', '2', ...signed);
+    await openssl(
+      'x509',
+      '-req',
+      '-in',
+      at(`${name}.csr`),
+      '-out',
+      at(`${name}.crt`),
+      '-days',
+      '2',
+      ...signed,
+    );
   }
   const port = await freePort();
   const cert = (name: string) => [`${name}.crt`, `${name}.key`, 'ca.crt'].map(at);
   const flags = ['cert', 'key', 'ca'] as const;
   const redis = await RedisServer.start(
     t,
-    ['--tls-port', String(port), '--port', '0', ...flags.flatMap((flag, i) => {
-      return [`--tls-${flag}${flag === 'ca' ? '-cert' : ''}-file`, cert('server')[i]!];
-    })],
+    [
+      '--tls-port',
+      String(port),
+      '--port',
+      '0',
+      ...flags.flatMap((flag, i) => {
+        return [`--tls-${flag}${flag === 'ca' ? '-cert' : ''}-file`, cert('server')[i]!];
+      }),
+    ],
     {
       port,
-      cli: ['--tls', ...flags.flatMap((flag, i) => [flag === 'ca' ? '--cacert' : `--${flag}`, cert('client')[i]!])],
+      cli: [
+        '--tls',
+        ...flags.flatMap((flag, i) => [flag === 'ca' ? '--cacert' : `--${flag}`, cert('client')[i]!]),
+      ],
     },
   );
   await redis.ask(
-    'ACL', 'SETUSER', 'kv', 'on', '>p@ss:word/1', '~radixkv:*', '-@all', '+@connection', '+exists', '+get', '+set',
-    '+unlink', '+hgetall', '+hincrby', '+hdel', '+pexpire', '+ping',
+    'ACL',
+    'SETUSER',
+    'kv',
+    'on',
+    '>p@ss:word/1',
+    '~radixkv:*',
+    '-@all',
+    '+@connection',
+    '+exists',
+    '+get',
+    '+set',
+    '+unlink',
+    '+hgetall',
+    '+hincrby',
+    '+hdel',
+    '+pexpire',
+    '+ping',
   );
   await redis.ask('ACL', 'SETUSER', 'default', 'off');
   const [clientCert, clientKey, ca] = cert('client').map((file) => readFileSync(file, 'utf8'));

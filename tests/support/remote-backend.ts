@@ -1,8 +1,9 @@
 /** The whole service over the tiny model with a remote tier: nodes that share a Redis. */
+
+import { type Scope, until } from '../../bench/redis-server.js';
 import type { RemoteOptions } from '../../src/cache/create-tiers.js';
 import type { BackendOptions } from '../../src/server.js';
 import { type TestBackend, testBackend } from './backend.js';
-import { type Scope, until } from './redis.js';
 
 /** Deadlines that a busy machine keeps to; everything that is computed is written. */
 export function remoteAt(url: string, options: Partial<RemoteOptions> = {}): RemoteOptions {

@@ -4,11 +4,11 @@ import { suite, type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { type ChunkIdentity, type ChunkKey, chunkKey, createChecksum, HostStore, kvLayout } from '#storage';
+import { until } from '../../../bench/redis-server.js';
 import { ChunkCipher } from '../../../storage/disk/chunk-cipher.js';
 import { RemoteStore, type RemoteStoreOptions } from '../../../storage/remote/remote-store.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { MemoryRemote } from '../../support/memory-remote.js';
-import { until } from '../../support/redis.js';
 
 const layout = kvLayout({ layers: 1, kvHeads: 1, headDim: 4, chunkTokens: 4, dtype: 'float32' });
 const { chunkBytes } = layout;

@@ -1,6 +1,6 @@
 /**
- * Redis servers of a test's own: each on a free port of this machine, without persistence, ended with the test. What
- * they need is `redis-server` and `redis-cli` in the path.
+ * Redis servers of one's own, for measurements and tests: each on a free port of this machine, without persistence,
+ * ended with its scope. They need `redis-server` and `redis-cli` in the path.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
@@ -14,7 +14,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** What ends with a test. */
+/** Such as a test. */
 export interface Scope {
   after(hook: () => Promise<void>): void;
 }
@@ -46,6 +46,10 @@ interface Reach {
   readonly cli?: readonly string[];
   /** It is a Sentinel with this file. */
   readonly config?: string;
+  /** Default: 127.0.0.1. */
+  readonly host?: string;
+  /** What starts it, before its own name: of a network namespace, say. */
+  readonly prefix?: readonly string[];
 }
 
 export class RedisServer {
@@ -57,6 +61,8 @@ export class RedisServer {
   readonly #cli: readonly string[];
   /** Of a Sentinel, which writes to it. */
   readonly #config: string | undefined;
+  readonly #host: string;
+  readonly #prefix: readonly string[];
   #child: ChildProcess | undefined;
 
   private constructor(port: number, options: readonly string[], how: Reach) {
@@ -64,14 +70,12 @@ export class RedisServer {
     this.#options = options;
     this.#cli = how.cli ?? [];
     this.#config = how.config;
+    this.#host = how.host ?? '127.0.0.1';
+    this.#prefix = how.prefix ?? [];
     this.#directory = mkdtempSync(join(tmpdir(), 'radixkv-redis-'));
   }
 
-  static async start(
-    t: Scope,
-    options: readonly string[] = [],
-    how: Reach = {},
-  ): Promise<RedisServer> {
+  static async start(t: Scope, options: readonly string[] = [], how: Reach = {}): Promise<RedisServer> {
     const server = new RedisServer(how.port ?? (await freePort()), options, how);
     t.after(async () => {
       await server.kill();
@@ -82,18 +86,19 @@ export class RedisServer {
   }
 
   get url(): string {
-    return `redis://127.0.0.1:${this.port}`;
+    return `redis://${this.#host}:${this.port}`;
   }
 
   /** Starts it (again), empty, and waits until it answers. */
   async begin(): Promise<void> {
     const plain = this.#options.includes('--tls-port') ? [] : ['--port', String(this.port)];
-    const common = [...plain, '--bind', '127.0.0.1', '--dir', this.#directory];
+    const common = [...plain, '--bind', this.#host, '--protected-mode', 'no', '--dir', this.#directory];
     const options =
       this.#config === undefined
         ? [...common, '--save', '', '--appendonly', 'no', ...this.#options]
         : [this.#config, '--sentinel', ...common, ...this.#options];
-    const child = spawn('redis-server', options, { stdio: 'ignore' });
+    const [command, ...rest] = [...this.#prefix, 'redis-server', ...options];
+    const child = spawn(command!, rest, { stdio: 'ignore' });
     await Promise.race([once(child, 'spawn'), once(child, 'error').then(([error]) => Promise.reject(error))]);
     this.#child = child;
     await until(async () => {
@@ -103,7 +108,7 @@ export class RedisServer {
 
   /** Sends one command with redis-cli. */
   async ask(...command: readonly string[]): Promise<string> {
-    const options = ['-h', '127.0.0.1', '-p', String(this.port), ...this.#cli];
+    const options = ['-h', this.#host, '-p', String(this.port), ...this.#cli];
     const { stdout } = await run('redis-cli', [...options, ...command], { encoding: 'utf8' });
     return stdout.trim();
   }
