@@ -40,6 +40,8 @@ export interface FaultRow {
 
 interface Fault {
   readonly name: string;
+  /** It ends as soon as it has begun. */
+  readonly isMoment?: boolean;
   begin(redis: RedisServer): unknown;
   end(redis: RedisServer): unknown;
 }
@@ -48,11 +50,9 @@ const FAULTS: readonly Fault[] = [
   { name: 'killed', begin: (redis) => redis.kill(), end: (redis) => redis.begin() },
   {
     name: 'restarted, empty',
-    begin: async (redis) => {
-      await redis.kill();
-      await redis.begin();
-    },
-    end: () => {},
+    isMoment: true,
+    begin: (redis) => redis.kill(),
+    end: (redis) => redis.begin(),
   },
   {
     name: 'frozen (SIGSTOP)',
@@ -100,7 +100,7 @@ export async function remoteFaults(
       const load = new Load(server, truth);
       await sleep(phaseMs);
       await fault.begin(redis);
-      await sleep(phaseMs);
+      if (fault.isMoment !== true) await sleep(phaseMs);
       await fault.end(redis);
       const recoveryMs = await recovered(server);
       await sleep(phaseMs);

@@ -19,7 +19,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import { Backoff } from '../disk/backoff.js';
-import type { ChunkFormat } from '../disk/chunk-format.js';
+import type { ChunkFile, ChunkFormat } from '../disk/chunk-format.js';
 import type { HostStore } from '../host-store.js';
 import type { ChunkKey } from '../key.js';
 import { slotBytes } from '../slab.js';
@@ -34,6 +34,9 @@ export type RemoteWritePolicy = (typeof REMOTE_WRITE_POLICIES)[number];
 
 /** Encoded at once, in memory beside the host tier; at least one chunk. */
 const BATCH_BYTES_MAX = 8 << 20;
+
+/** However small they are. */
+const BATCH_CHUNKS_MAX = 256;
 
 /** Answered within this time, or the connection is given up. */
 const BATCH_TIMEOUT_MS = 10_000;
@@ -75,8 +78,11 @@ export interface RemoteWriterOptions {
 
 interface EncodedChunk {
   readonly chunk: ChunkIdentity;
+  /** Lies in a buffer that is used again when it was written. */
   readonly value: Buffer;
 }
+
+type ReservedChunk = EncodedChunk & { readonly reservation: Reservation };
 
 export class RemoteWriter {
   readonly #options: RemoteWriterOptions;
@@ -85,7 +91,13 @@ export class RemoteWriter {
   readonly #waiting = new Set<ChunkKey>();
   readonly #unlinks = new Set<ChunkKey>();
   readonly #known: LRUCache<ChunkKey, number>;
+  /** To encode into: fresh memory would cost as much again as the copy. */
+  readonly #buffers: Buffer[] = [];
+  /** Removed while something was being written: if it was one of these, it goes afterwards. */
+  readonly #removed = new Set<ChunkKey>();
   #writing = 0;
+  /** The batch before, whose values are on their way. */
+  #storing: Promise<void> = Promise.resolve();
   #isPumping = false;
   #isClosed = false;
   #retry: NodeJS.Timeout | undefined;
@@ -133,6 +145,7 @@ export class RemoteWriter {
   remove(key: ChunkKey): void {
     this.#waiting.delete(key);
     this.#known.delete(key);
+    if (this.#writing > 0) this.#removed.add(key);
     if (this.#unlinks.size >= UNLINKS_MAX) return;
     this.#unlinks.add(key);
     this.#pump();
@@ -198,6 +211,12 @@ export class RemoteWriter {
 
   async #drain(): Promise<void> {
     await nextTurn(); // what is sealed together goes together
+    await this.#writeAll();
+    await this.#storing;
+    this.#removed.clear();
+  }
+
+  async #writeAll(): Promise<void> {
     while (this.#waiting.size + this.#unlinks.size > 0) {
       if (!this.#options.connection.isUsable || this.#backoff.isPaused) {
         clearTimeout(this.#retry);
@@ -216,7 +235,7 @@ export class RemoteWriter {
 
   #takeBatch(): ChunkKey[] {
     const chunks = Math.max(1, Math.floor(BATCH_BYTES_MAX / this.#options.host.chunkBytes));
-    const batch = [...this.#waiting].slice(0, Math.min(chunks, 256));
+    const batch = [...this.#waiting].slice(0, Math.min(chunks, BATCH_CHUNKS_MAX));
     for (const key of batch) this.#waiting.delete(key);
     return batch;
   }
@@ -233,7 +252,7 @@ export class RemoteWriter {
   async #writeBatch(batch: readonly ChunkKey[]): Promise<void> {
     const { counters, connection, keyOf } = this.#options;
     if (batch.length === 0) return;
-    this.#writing = batch.length;
+    this.#writing += batch.length;
     let left = batch.length;
     try {
       const arePresent = await this.#inTime(
@@ -246,12 +265,16 @@ export class RemoteWriter {
       const encoded = await this.#encode(absent);
       left = encoded.length;
       const reserved = await this.#reserve(encoded);
-      left = reserved.length;
       left = 0;
-      await this.#store(reserved);
+      // The next batch is encoded while this one is on its way.
+      await this.#storing;
+      this.#writing += reserved.length;
+      this.#storing = this.#store(reserved).finally(() => {
+        this.#writing -= reserved.length;
+      });
     } finally {
       counters.writes.refused += left;
-      this.#writing = 0;
+      this.#writing -= batch.length;
     }
   }
 
@@ -275,16 +298,32 @@ export class RemoteWriter {
       };
       const file = format.encode(draft, slotBytes(host.slab, place.slot));
       if (file === undefined) counters.writes.corrupt++;
-      else encoded.push({ chunk, value: Buffer.concat(file.parts, file.fileBytes) });
+      else encoded.push({ chunk, value: this.#copyOf(file) });
     }
     return encoded;
   }
 
-  async #reserve(
-    encoded: readonly EncodedChunk[],
-  ): Promise<(EncodedChunk & { readonly reservation: Reservation })[]> {
+  #copyOf({ parts, fileBytes }: ChunkFile): Buffer {
+    const free = this.#buffers.findIndex(({ byteLength }) => byteLength >= fileBytes);
+    const [buffer] = free < 0 ? [] : this.#buffers.splice(free, 1);
+    const value = buffer?.subarray(0, fileBytes) ?? Buffer.allocUnsafeSlow(fileBytes);
+    let at = 0;
+    for (const part of parts) {
+      value.set(part, at);
+      at += part.byteLength;
+    }
+    return value;
+  }
+
+  /** A value is used no more. */
+  #free({ value }: EncodedChunk): void {
+    const buffersMax = Math.min(Math.ceil((2 * BATCH_BYTES_MAX) / value.byteLength), BATCH_CHUNKS_MAX);
+    if (this.#buffers.length < buffersMax) this.#buffers.push(Buffer.from(value.buffer));
+  }
+
+  async #reserve(encoded: readonly EncodedChunk[]): Promise<ReservedChunk[]> {
     const { connection, counters, ownerOf } = this.#options;
-    const reserved: (EncodedChunk & { readonly reservation: Reservation })[] = [];
+    const reserved: ReservedChunk[] = [];
     const byOwner = new Map<string, EncodedChunk[]>();
     for (const each of encoded) {
       const owner = ownerOf(each.chunk.namespace);
@@ -297,14 +336,16 @@ export class RemoteWriter {
       );
       for (const [i, each] of chunks.entries()) {
         const reservation = reservations[i];
-        if (reservation === undefined) counters.writes.over_budget++;
-        else reserved.push({ ...each, reservation });
+        if (reservation === undefined) {
+          counters.writes.over_budget++;
+          this.#free(each);
+        } else reserved.push({ ...each, reservation });
       }
     }
     return reserved;
   }
 
-  async #store(reserved: readonly (EncodedChunk & { readonly reservation: Reservation })[]): Promise<void> {
+  async #store(reserved: readonly ReservedChunk[]): Promise<void> {
     const { connection, counters, keyOf, ttlMs, onStored } = this.#options;
     const writes = reserved.map(({ chunk, value }) =>
       connection.ask('set', (link) => link.set(keyOf(chunk.key), value, ttlMs)),
@@ -313,6 +354,7 @@ export class RemoteWriter {
     const written = Promise.allSettled(writes);
     await this.#inTime(written).catch(() => {});
     const outcomes = await written;
+    for (const each of reserved) this.#free(each);
     const failed: Reservation[] = [];
     let failure: unknown;
     for (const [i, { chunk, value, reservation }] of reserved.entries()) {
@@ -324,7 +366,8 @@ export class RemoteWriter {
       }
       counters.writes.stored++;
       counters.writtenBytes += value.byteLength;
-      this.saw(chunk.key);
+      if (this.#removed.has(chunk.key)) this.#unlinks.add(chunk.key);
+      else this.saw(chunk.key);
       onStored(chunk);
     }
     if (failed.length === 0) {
