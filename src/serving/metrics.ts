@@ -39,8 +39,9 @@ function observeTimings(statistics: Statistics, registers: Registry[]): void {
     ttft.observe(timings.ttftMs / 1000);
     queue.observe(timings.queueMs / 1000);
     prefill.observe(timings.prefillMs / 1000);
-    const isRemote = usage.cachedTokens.remote + usage.blendedTokens.remote > 0;
-    if (timings.loadMs > 0) load.observe({ tier: isRemote ? 'remote' : 'disk' }, timings.loadMs / 1000);
+    const { cachedTokens: cached, blendedTokens: more } = usage;
+    const tier = (['remote', 'disk'] as const).find((each) => cached[each] + more[each] > 0);
+    if (tier !== undefined) load.observe({ tier }, timings.loadMs / 1000);
     const decodedPerChoice = (usage.completionTokens - choices) / choices;
     if (decodedPerChoice > 0) tpot.observe(timings.decodeMs / 1000 / decodedPerChoice);
   });

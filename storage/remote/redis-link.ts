@@ -5,14 +5,7 @@
  * link connects anew (remote-connection.ts), which finds the new master too. Reads and writes have connections of
  * their own, so that no read waits behind a batch of writes.
  */
-import {
-  createClient,
-  createCluster,
-  createSentinel,
-  ErrorReply,
-  RESP_TYPES,
-  type RedisClientOptions,
-} from '@redis/client';
+import { createClient, createCluster, createSentinel, ErrorReply, RESP_TYPES } from '@redis/client';
 import type { RemoteAddress } from './remote-address.js';
 import { type ConnectRemote, RemoteError, type RemoteErrorKind, type RemoteLink } from './remote-link.js';
 
@@ -127,14 +120,11 @@ function createCommands(address: RemoteAddress, files: TlsFiles, timeoutMs: numb
   const socket = {
     connectTimeout: timeoutMs,
     reconnectStrategy: false,
-    ...(isTls && { tls: true as const, ...definedOnly(files) }),
+    ...(isTls && { tls: true as const, ...definedOnly({ ...files }) }),
   } as const;
-  const common = {
-    socket,
-    disableOfflineQueue: true,
-    ...(username !== undefined && { username }),
-    ...(password !== undefined && { password }),
-  } satisfies RedisClientOptions;
+  const common = { socket, disableOfflineQueue: true, ...definedOnly({ username, password }) };
+  const { sentinelUsername, sentinelPassword } = address;
+  const ofSentinel = definedOnly({ username: sentinelUsername, password: sentinelPassword });
   const commandOptions = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } };
   if (kind === 'single')
     return createClient({ ...common, commandOptions, database, socket: { ...socket, ...nodes[0]! } });
@@ -150,15 +140,15 @@ function createCommands(address: RemoteAddress, files: TlsFiles, timeoutMs: numb
     name: masterName!,
     sentinelRootNodes: [...nodes],
     nodeClientOptions: { ...common, database },
-    sentinelClientOptions: { ...common },
+    sentinelClientOptions: { socket, disableOfflineQueue: true, ...ofSentinel },
     commandOptions,
     passthroughClientErrorEvents: true,
   });
 }
 
-function definedOnly(files: TlsFiles): Record<string, string> {
+function definedOnly(texts: Readonly<Record<string, string | undefined>>): Record<string, string> {
   return Object.fromEntries(
-    Object.entries(files).flatMap(([name, text]) => (text === undefined ? [] : [[name, text]])),
+    Object.entries(texts).flatMap(([name, text]) => (text === undefined ? [] : [[name, text]])),
   );
 }
 

@@ -1,11 +1,13 @@
 /**
  * Where a Redis or Valkey is, as a URL:
  *
- * | URL                                              | what                                                      |
- * |--------------------------------------------------|-----------------------------------------------------------|
- * | `redis://user:password@host:6379/0`              | one server, and the number of its database                |
- * | `redis+sentinel://user:password@a:26379,b/name/0` | the master that these Sentinels know by `name`            |
- * | `redis+cluster://user:password@a:6379,b:6379`    | a Cluster, found by any of these nodes                    |
+ * | URL                                               | what                                           |
+ * |---------------------------------------------------|------------------------------------------------|
+ * | `redis://user:password@host:6379/0`               | one server, and the number of its database     |
+ * | `redis+sentinel://user:password@a:26379,b/name/0` | the master that these Sentinels know by `name` |
+ * | `redis+cluster://user:password@a:6379,b:6379`     | a Cluster, found by any of these nodes         |
+ *
+ * Sentinels that ask for a password have it after the rest: `?sentinel=user:password`.
  *
  * `rediss` instead of `redis` is TLS. Names and passwords are percent-encoded. Knows no client.
  */
@@ -17,11 +19,14 @@ export interface RemoteAddress {
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly database: number;
-  /** Of Sentinel. */
+  /** Of Sentinel: what it calls the master, and what it asks for itself. */
   readonly masterName: string | undefined;
+  readonly sentinelUsername: string | undefined;
+  readonly sentinelPassword: string | undefined;
 }
 
-const URL_PARTS = /^(redis|valkey)(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^@/?#]+)(?:\/([^?#]*))?$/;
+const URL_PARTS =
+  /^(redis|valkey)(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^@/?#]+)(?:\/([^?#]*))?(?:\?sentinel=([^&#]*))?$/;
 const NODE = /^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+)(?::(\d{1,5}))?$/;
 const PORT = 6379;
 const SENTINEL_PORT = 26_379;
@@ -29,10 +34,11 @@ const DATABASE_MAX = 65_535;
 
 /** Undefined when the text is no such URL. */
 export function parseRemoteAddress(text: string): RemoteAddress | undefined {
-  const [, , tls, kind = 'single', credentials, hosts, path = ''] = URL_PARTS.exec(text) ?? [];
+  const [, , tls, kind = 'single', credentials, hosts, path = '', ofSentinel] = URL_PARTS.exec(text) ?? [];
   if (hosts === undefined || !isKind(kind)) return undefined;
   const nodes = hosts.split(',').map((node) => nodeOf(node, kind === 'sentinel' ? SENTINEL_PORT : PORT));
   const [username, password] = credentials === undefined ? [] : credentialsOf(credentials);
+  const [sentinelUsername, sentinelPassword] = ofSentinel === undefined ? [] : credentialsOf(ofSentinel);
   const segments = path.split('/').filter((segment) => segment !== '');
   const masterName = kind === 'sentinel' ? segments.shift() : undefined;
   const [database = '0', ...rest] = segments;
@@ -44,7 +50,8 @@ export function parseRemoteAddress(text: string): RemoteAddress | undefined {
     rest.length === 0 &&
     /^\d{1,5}$/.test(database) &&
     Number(database) <= DATABASE_MAX &&
-    (credentials === undefined || password !== undefined);
+    (credentials === undefined || password !== undefined) &&
+    (ofSentinel === undefined || (kind === 'sentinel' && sentinelPassword !== undefined));
   if (!isSound) return undefined;
   return {
     kind,
@@ -54,6 +61,8 @@ export function parseRemoteAddress(text: string): RemoteAddress | undefined {
     password,
     database: Number(database),
     masterName,
+    sentinelUsername: sentinelUsername === '' ? undefined : sentinelUsername,
+    sentinelPassword,
   };
 }
 

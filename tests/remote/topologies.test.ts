@@ -63,25 +63,29 @@ test('Cluster: chunks of a prompt are on several masters, and found; where one i
 });
 
 test('Sentinel: after a failover nodes go on with the new master', async (t) => {
-  const master = await RedisServer.start(t);
-  const replica = await RedisServer.start(t, ['--replicaof', `127.0.0.1 ${master.port}`]);
+  const auth = ['--requirepass', 'secret', '--masterauth', 'secret'];
+  const cli = ['-a', 'secret', '--no-auth-warning'];
+  const master = await RedisServer.start(t, auth, { cli });
+  const replica = await RedisServer.start(t, [...auth, '--replicaof', `127.0.0.1 ${master.port}`], { cli });
   const directory = mkdtempSync(join(tmpdir(), 'radixkv-sentinel-'));
   const config = join(directory, 'sentinel.conf');
   writeFileSync(
     config,
     [
       `sentinel monitor kv 127.0.0.1 ${master.port} 1`,
+      'sentinel auth-pass kv secret',
+      'requirepass watchful',
       'sentinel down-after-milliseconds kv 1000',
       'sentinel failover-timeout kv 3000',
       '',
     ].join('\n'),
   );
-  const sentinel = await RedisServer.start(t, [], { config });
+  const sentinel = await RedisServer.start(t, [], { config, cli: ['-a', 'watchful', '--no-auth-warning'] });
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   await until(async () => {
     return (await sentinel.ask('SENTINEL', 'REPLICAS', 'kv')).includes(String(replica.port));
   }, 'the Sentinel knows the replica');
-  const remoteTier = remoteAt(`redis+sentinel://127.0.0.1:${sentinel.port}/kv`);
+  const remoteTier = remoteAt(`redis+sentinel://:secret@127.0.0.1:${sentinel.port}/kv?sentinel=:watchful`);
   await shares(t, remoteTier);
   const backend = await node(t, { ...remoteTier, deadline: { msMin: 500, msMax: 500 } });
   await master.kill();
