@@ -40,7 +40,7 @@ async function guard(options: ServeOptions, terminal: Terminal): Promise<boolean
 /** A shell line that asks the server something. */
 export function curlLine(url: string, model: string, needsKey: boolean): string {
   const body = { model, messages: [{ role: 'user', content: 'What is a radix tree?' }], max_tokens: 64 };
-  const key = needsKey ? ' -H "authorization: Bearer $RADIXKV_KEY"' : '';
+  const key = needsKey ? ' -H "authorization: Bearer $RADIXKV_API_KEY"' : '';
   return `curl -s ${url}/v1/chat/completions${key} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
 }
 
