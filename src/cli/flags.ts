@@ -18,7 +18,7 @@ import {
 import { RadixkvError } from '../errors.js';
 
 /** Of every command that has options of `serve`. */
-export const CONFIG_FLAGS = '--config <file>';
+export const CONFIG_FLAGS = '--config <path>';
 const CONFIG_VARIABLE = 'RADIXKV_CONFIG';
 
 /** Adds the named options (all when none are named), each with its environment variable and default. */

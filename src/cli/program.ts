@@ -1,9 +1,8 @@
 /** The commands of `radixkv` and their help. */
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { z } from 'zod';
 import { systemClock } from '../model/clock.js';
 import { ROLES } from '../tenants/tenant.js';
+import { packageVersion } from '../version.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { CONFIG_FORMATS, runCheckConfig, runConfigSchema, runPrintConfig } from './config.js';
 import { runDoctor } from './doctor.js';
@@ -176,9 +175,4 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .action((name: string, flags: RateTexts, command: Command) =>
       runSetTenant(name, flags, readOptions(command), terminal),
     );
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
 }

@@ -1,4 +1,5 @@
 /** `radixkv serve`: make sure of keys and model, start, say how to try it, stop on a signal. */
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { ServeOptions } from '../config/options.js';
 import { startRadixkv } from '../server.js';
@@ -7,7 +8,10 @@ import { requireGuard } from '../tenants/reach.js';
 import { ensureModel, openRegistry } from './models.js';
 import type { Terminal } from './terminal.js';
 
-/** Resolves after a graceful stop. A second signal ends the process at once. */
+/**
+ * Resolves after a graceful stop. A second signal ends the process at once, with 128 and the signal's number as code;
+ * a stop that takes longer than `drainMs` and `flushMs` ends it with code 1.
+ */
 export async function runServe(
   options: ServeOptions,
   terminal: Terminal,
@@ -22,7 +26,13 @@ export async function runServe(
   const signal = await firstSignal();
   terminal.note(`${signal}: finishing the requests under way; once more to stop at once`);
   process.once('SIGINT', exitAtOnce).once('SIGTERM', exitAtOnce);
+  const { drainMs, flushMs } = options;
+  const timer = setTimeout(() => {
+    terminal.note(`radixkv: not done ${drainMs + flushMs} ms after the signal; ending at once`);
+    process.exit(1);
+  }, drainMs + flushMs);
   await server.close();
+  clearTimeout(timer);
   process.off('SIGINT', exitAtOnce).off('SIGTERM', exitAtOnce);
 }
 
@@ -54,6 +64,6 @@ function firstSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-function exitAtOnce(): never {
-  process.exit(130);
+function exitAtOnce(signal: NodeJS.Signals): never {
+  process.exit(128 + constants.signals[signal]);
 }

@@ -161,6 +161,21 @@ function historyCounters(statistics: Statistics, registers: Registry[]): () => v
   };
 }
 
+/** Returns what copies the counters of traces; without any they have no samples. */
+function traceCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const spans = new Counter({
+    name: 'radixkv_trace_spans_total',
+    help: 'Spans of traces by what became of them.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  return () => {
+    spans.reset();
+    for (const [outcome, count] of Object.entries(statistics.gauges().traces?.spans ?? {}))
+      spans.inc({ outcome }, count);
+  };
+}
+
 function setOrRemove(target: Gauge, value: number | undefined, labels: Record<string, string> = {}): void {
   if (value === undefined) target.remove(labels);
   else target.set(labels, value);
@@ -213,6 +228,7 @@ export function createMetrics(statistics: Statistics): Metrics {
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
+  const copyTraceCounters = traceCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
     contentType: registry.contentType,
@@ -220,6 +236,7 @@ export function createMetrics(statistics: Statistics): Metrics {
       copyCounters();
       copyDiskCounters();
       copyHistoryCounters();
+      copyTraceCounters();
       copyGauges();
       return registry.metrics();
     },

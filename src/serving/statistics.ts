@@ -73,6 +73,12 @@ export interface HistoryReading {
   readonly lostRequests: number;
 }
 
+/** What became of spans of traces, since the start. */
+export interface TraceReading {
+  /** By outcome: sent, dropped (too many waited), failed (the collector did not take them). */
+  readonly spans: Readonly<Record<string, number>>;
+}
+
 /** The present state of cache and scheduler; a field that can't be known is left out. */
 export interface GaugeReading {
   readonly tiers: Readonly<Partial<Record<Tier, TierReading>>>;
@@ -87,6 +93,8 @@ export interface GaugeReading {
   readonly disk?: DiskReading;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
+  /** Absent where nothing is traced. */
+  readonly traces?: TraceReading;
   /** Evictions since the start, by tier and reason. */
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
 }
