@@ -14,8 +14,8 @@ import { createTiers, type DiskOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
-import { readDiskKey } from './config/disk-key.js';
 import { shownOptions } from './config/describe.js';
+import { readDiskKey } from './config/disk-key.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
 import { CacheDesk } from './control/cache-desk.js';
@@ -139,6 +139,7 @@ async function createService(
   const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
+  let engineRestarts = 0;
   let users: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
   const engine = await Engine.create({
     directory: modelDirectory,
@@ -149,6 +150,7 @@ async function createService(
     onReady: () => users?.scheduler.engineReady(),
     onLost: (reason, wasReady) => {
       logger?.error({ reason }, 'the engine failed and is restarted');
+      engineRestarts++;
       users?.cache.forgetDevice();
       users?.scheduler.engineLost(reason, { wasReady });
     },
@@ -209,6 +211,8 @@ async function createService(
   const statistics = new Statistics({
     gauges: () => ({
       ...gauges(cache, scheduler, tiers),
+      isReady: service.ready().ready,
+      engineRestarts,
       history: history.reading(),
       ...(options.tracing && { traces: options.tracing.reading() }),
     }),

@@ -20,7 +20,7 @@ import { completionRoute } from './completion-route.js';
 import { dashboard } from './dashboard-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
-import { openAiError, respondWithError } from './error-response.js';
+import { countErrors, openAiError, respondWithError } from './error-response.js';
 import { type Access, identify } from './identity.js';
 import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
@@ -135,6 +135,7 @@ export function createApp(parts: AppParts): Express {
   }
 
   app.use(refusePath);
+  app.use(countErrors(statistics));
   app.use(MESSAGES_PATH, respondWithError(messagesError));
   app.use(respondWithError(openAiError));
   return app;

@@ -5,8 +5,8 @@
 import type { RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
-import { spanOf } from './request-span.js';
 import { withoutApiKeys } from '../tenants/api-key.js';
+import { spanOf } from './request-span.js';
 
 interface LoggedError extends Error {
   readonly code?: unknown;

@@ -41,7 +41,6 @@ export interface ServerOptions {
 /** How long a client has to take the error that its answer ended with. */
 const CUT_MS = 1000;
 
-
 export interface RunningServer {
   readonly url: string;
   /**

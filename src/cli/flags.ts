@@ -75,7 +75,8 @@ export function readOptions(command: Command): ServeOptions {
 function readFileOf(command: Command): FileEntries | undefined {
   const { config } = command.opts<{ config?: string }>();
   if (config === undefined) return undefined;
-  if (config === '') throw new RadixkvError('invalid_value', '--config must not be empty', { param: '--config' });
+  if (config === '')
+    throw new RadixkvError('invalid_value', '--config must not be empty', { param: '--config' });
   return readConfigFile(resolve(config));
 }
 

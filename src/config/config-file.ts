@@ -6,7 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { isMap, isScalar, LineCounter, type Pair, parseDocument } from 'yaml';
+import { isMap, isNode, isScalar, LineCounter, type Pair, parseDocument } from 'yaml';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { suggestion } from './nearest-name.js';
@@ -73,7 +73,10 @@ export function parseConfig(text: string, file: string): FileEntries {
     const where = whereOf(offsetOf(pair));
     const row = rowOf(pair, where);
     const value = textOf(pair, row, where);
-    entries.set(row.key, { text: isPath(row) && value !== '' ? resolve(dirname(file), value) : value, where });
+    entries.set(row.key, {
+      text: isPath(row) && value !== '' ? resolve(dirname(file), value) : value,
+      where,
+    });
   }
   return entries;
 }
@@ -83,7 +86,7 @@ function refusal(where: string, what: string): RadixkvError {
 }
 
 function offsetOf({ key }: Pair): number {
-  return (key as { readonly range?: readonly [number, ...number[]] } | null)?.range?.[0] ?? 0;
+  return isNode(key) ? (key.range?.[0] ?? 0) : 0;
 }
 
 function rowOf({ key }: Pair, where: string): OptionRow {

@@ -1,6 +1,13 @@
 /** Options as they are shown: in the log, and by `radixkv config print` in the form of a configuration file. */
 import { withoutCredentials } from './credentials.js';
-import { fileKeyOf, isPath, isSize, type OptionTexts, SERVE_OPTION_ROWS, type ServeOptions } from './options.js';
+import {
+  fileKeyOf,
+  isPath,
+  isSize,
+  type OptionTexts,
+  SERVE_OPTION_ROWS,
+  type ServeOptions,
+} from './options.js';
 
 /** Value of an option by its key in a configuration file. */
 export type ShownOptions = Readonly<Record<string, string | number | boolean>>;
@@ -17,7 +24,8 @@ export function shownOptions(options: ServeOptions, texts: OptionTexts = {}): Sh
     const value = options[row.key];
     if (value === undefined) continue;
     const written = isSize(row) ? texts[row.key] : undefined;
-    shown[fileKeyOf(row)] = typeof value === 'string' && !isPath(row) ? withoutCredentials(value) : (written ?? value);
+    shown[fileKeyOf(row)] =
+      typeof value === 'string' && !isPath(row) ? withoutCredentials(value) : (written ?? value);
   }
   return shown;
 }

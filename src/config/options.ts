@@ -339,7 +339,9 @@ function choice<Option extends string>(options: readonly Option[]) {
 }
 
 function httpUrl() {
-  return z.string().refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http or https URL');
+  return z
+    .string()
+    .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http or https URL');
 }
 
 function flag() {

@@ -7,6 +7,7 @@
  * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
+import type { ErrorCode } from '../errors.js';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
 import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
 
@@ -90,6 +91,10 @@ export interface GaugeReading {
   readonly queuedRequests?: number;
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
+  /** Whether requests are taken. */
+  readonly isReady?: boolean;
+  /** How often the engine was lost and started again, or that was tried, since the start. */
+  readonly engineRestarts?: number;
   readonly disk?: DiskReading;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
@@ -115,6 +120,7 @@ export class Statistics {
   readonly #gauges: () => GaugeReading;
   readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();
+  readonly #errors = new Map<ErrorCode, number>();
   readonly #counts = noCounts();
 
   /** `gauges` is called for every reading, and `prefillTokensPerS` for every request; they must be cheap and not throw. */
@@ -138,6 +144,15 @@ export class Statistics {
     const counts = countsOf(outcome, report?.usage, this.#prefillTokensPerS());
     addCounts(this.#counts, counts);
     this.events.emit('record', request, counts);
+  }
+
+  /** Counts an answer with an error, of any route. */
+  countError(code: ErrorCode): void {
+    this.#errors.set(code, this.errors(code) + 1);
+  }
+
+  errors(code: ErrorCode): number {
+    return this.#errors.get(code) ?? 0;
   }
 
   requests(endpoint: Endpoint, outcome: Outcome): number {

@@ -3,7 +3,13 @@
  * for generative AI, and below it its phases and their steps. Nothing of prompts or answers, and no keys.
  */
 import { RadixkvError } from '../errors.js';
-import type { CompletionEvent, CompletionRequest } from '../serving/completion.js';
+import {
+  type CompletionEvent,
+  type CompletionRequest,
+  TIERS,
+  type TierTokens,
+  tokensOf,
+} from '../serving/completion.js';
 import type { Phase, RequestTrace, Step } from '../serving/request-trace.js';
 import type { Endpoint } from '../serving/statistics.js';
 import type { Attributes, TraceSpan } from './spans.js';
@@ -102,15 +108,16 @@ function askedAttributes(operation: string, { model, id, stream, work }: Complet
   };
 }
 
+function byTier(what: string, tokens: TierTokens): Attributes {
+  return Object.fromEntries(TIERS.map((tier) => [`radixkv.${what}_tokens.${tier}`, tokens[tier]]));
+}
+
 function usedAttributes({ usage, timings }: Extract<CompletionEvent, { type: 'end' }>): Attributes {
   const { cachedTokens, blendedTokens } = usage;
-  const byTier = (what: string, tokens: Readonly<Record<string, number>>) =>
-    Object.fromEntries(Object.entries(tokens).map(([tier, count]) => [`radixkv.${what}_tokens.${tier}`, count]));
-  const cached = Object.values(cachedTokens).reduce((sum, count) => sum + count, 0);
   return {
     'gen_ai.usage.input_tokens': usage.promptTokens,
     'gen_ai.usage.output_tokens': usage.completionTokens,
-    'gen_ai.usage.cache_read.input_tokens': cached,
+    'gen_ai.usage.cache_read.input_tokens': tokensOf(cachedTokens),
     ...byTier('cached', cachedTokens),
     ...byTier('blended', blendedTokens),
     'radixkv.computed_tokens': usage.computedTokens,

@@ -5,10 +5,24 @@
  * and attributes of the resource. At most so many spans wait as its queue holds; what comes beyond them is dropped and
  * counted, and so is what the collector does not take. Requests never wait for either.
  */
-import { type Context, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, TraceFlags, type Tracer, trace } from '@opentelemetry/api';
+import {
+  type Context,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  TraceFlags,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api';
 import { ExportResultCode, getNumberFromEnv, W3CTraceContextPropagator } from '@opentelemetry/core';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
-import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
+import {
+  defaultResource,
+  detectResources,
+  envDetector,
+  resourceFromAttributes,
+} from '@opentelemetry/resources';
 import {
   BasicTracerProvider,
   BatchSpanProcessor,
@@ -149,7 +163,11 @@ class OpenTelemetry implements Tracing {
   readonly #exported: CountedExport;
   readonly #propagator = new W3CTraceContextPropagator();
 
-  constructor(parts: { readonly url: string; readonly version: string; readonly logger: Logger | undefined }) {
+  constructor(parts: {
+    readonly url: string;
+    readonly version: string;
+    readonly logger: Logger | undefined;
+  }) {
     const { url, version, logger } = parts;
     this.#exported = new CountedExport(getNumberFromEnv('OTEL_BSP_MAX_QUEUE_SIZE') ?? WAITING_MAX, logger);
     const batches = new BatchSpanProcessor(this.#exported.exporter(new OTLPTraceExporter({ url })));

@@ -94,7 +94,11 @@ test('wrong usage ends with code 2 and one line that says what is wrong', async 
     [['serve'], { RADIXKV_HOST: '::' }, /--host :: lets others in, and there are no keys/],
     [['serve', '--require-keys', '--insecure-no-keys'], {}, /contradict each other/],
     [['serve'], { RADIXKV_REQUIRE_KEYS: '1' }, /RADIXKV_REQUIRE_KEYS must be one of true, false, got "1"/],
-    [['serve'], { RADIXKV_PROT: '1' }, /RADIXKV_PROT in the environment means nothing \(did you mean "RADIXKV_PORT"\?\)/],
+    [
+      ['serve'],
+      { RADIXKV_PROT: '1' },
+      /RADIXKV_PROT in the environment means nothing \(did you mean "RADIXKV_PORT"\?\)/,
+    ],
     [['serve', '--config', '/nowhere/x.yaml'], {}, /--config can't be read: ENOENT/],
     [['serve'], { RADIXKV_CONFIG: '' }, /--config must not be empty/],
     [['config', 'print', '--format', 'toml'], {}, /--format must be one of yaml, json, got "toml"/],
@@ -147,8 +151,10 @@ test('what config print says reads back to the same, in both formats, and goes w
     await writeFile(file, stdout);
     assert.match((await radixkv(['config', 'check', file])).stdout, /is valid; 3\d of/);
     const again = await radixkv(['config', 'print', '--format', format, '--config', file]);
-    const withoutEndpoint = (text: string) => text.replace(/^# otlp-endpoint.*\n/m, '');
-    assert.equal(withoutEndpoint(again.stdout), withoutEndpoint(stdout));
+    const [printed, reprinted] = [stdout, again.stdout].map((text) =>
+      text.replace(/^# otlp-endpoint.*\n/m, ''),
+    );
+    assert.equal(reprinted, printed);
   }
 });
 
@@ -161,7 +167,10 @@ test('every command with options reads the file, and refuses one that is wrong',
   await writeFile(file, 'data-dir: here\nmodle: tiny\n');
   for (const command of [['serve'], ['doctor'], ['keys', 'list'], ['model', 'list'], ['config', 'print']]) {
     const { code, stderr } = await radixkv([...command, '--config', file]);
-    assert.deepEqual([code, stderr], [2, `radixkv: ${file}:2: unknown key "modle" (did you mean "model"?)\n`]);
+    assert.deepEqual(
+      [code, stderr],
+      [2, `radixkv: ${file}:2: unknown key "modle" (did you mean "model"?)\n`],
+    );
   }
   assert.equal((await radixkv(['config', 'check', file])).code, 2);
 });

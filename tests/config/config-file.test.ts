@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { stringify } from 'yaml';
+import { z } from 'zod';
 import { parseConfig, parseConfigOptions, readConfigFile } from '../../src/config/config-file.js';
 import { withoutCredentials } from '../../src/config/credentials.js';
 import { shownOptions } from '../../src/config/describe.js';
@@ -80,7 +81,11 @@ test('a value that its option refuses is refused with the line', () => {
     ['require-keys: yes', /config\.yaml:1: require-keys must be one of true, false, got "yes"/],
     ['port: 0x50', /config\.yaml:1: port must be a whole number/],
   ] as const)
-    assert.throws(() => parseConfigOptions(parseConfig(text, FILE)), { code: 'invalid_value', message }, text);
+    assert.throws(
+      () => parseConfigOptions(parseConfig(text, FILE)),
+      { code: 'invalid_value', message },
+      text,
+    );
 });
 
 test('a file that is not there or too large is refused', (t) => {
@@ -89,7 +94,10 @@ test('a file that is not there or too large is refused', (t) => {
   const file = join(directory, 'large.yaml');
   writeFileSync(file, '#'.repeat(1024 ** 2 + 1));
   assert.throws(() => readConfigFile(file), { code: 'invalid_value', message: /larger than 1048576 bytes/ });
-  assert.throws(() => readConfigFile(directory), { code: 'invalid_value', message: /--config can't be read/ });
+  assert.throws(() => readConfigFile(directory), {
+    code: 'invalid_value',
+    message: /--config can't be read/,
+  });
 });
 
 test('what is shown reads back to the same options', () => {
@@ -157,15 +165,19 @@ test('a name is suggested only where it is similar', () => {
 });
 
 test('the schema has every option, with the values it may have', () => {
-  const schema = configFileSchema() as {
-    readonly additionalProperties: boolean;
-    readonly properties: Record<string, { type: unknown; enum?: unknown; description: string }>;
-  };
+  const property = z.object({
+    type: z.unknown(),
+    enum: z.array(z.unknown()).optional(),
+    description: z.string(),
+  });
+  const schema = z
+    .object({ additionalProperties: z.boolean(), properties: z.record(z.string(), property) })
+    .parse(configFileSchema());
   assert.equal(schema.additionalProperties, false);
   assert.deepEqual(Object.keys(schema.properties), SERVE_OPTION_ROWS.map(fileKeyOf));
   const { port, eviction, 'require-keys': requireKeys } = schema.properties;
   assert.deepEqual(port!.type, ['string', 'number']);
-  assert.deepEqual([(eviction!.enum as string[]).includes('lru'), eviction!.type], [true, 'string']);
+  assert.deepEqual([eviction!.enum?.includes('lru'), eviction!.type], [true, 'string']);
   assert.deepEqual(requireKeys!.enum, [true, false, 'true', 'false']);
   assert.match(port!.description, /\(default: 8080\)$/);
 });

@@ -87,8 +87,12 @@ test("the README's table of options is the one of the command line", () => {
 
 test('docs/operating.md has every field that is logged', () => {
   const [, section] = read('docs/operating.md').split('## Logs\n');
-  const documented = [...section!.split('\n## ')[0]!.matchAll(/^\| (.*?) \| /gm)].map(([, fields]) => fields!);
-  const sources = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const documented = [...section!.split('\n## ')[0]!.matchAll(/^\| (.*?) \| /gm)].map(
+    ([, fields]) => fields!,
+  );
+  const sources = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
   const fields = sources.flatMap((name) => {
     const calls = read(`src/${name}`).matchAll(/ogger\??\.(?:info|warn|error)\(\{ (.*) \}, '/g);
     return [...calls].flatMap(([, object]) => object!.split(', ').map((field) => field.split(':')[0]!));

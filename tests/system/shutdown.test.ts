@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { Agent, get } from 'node:http';
+import { Agent, get, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +15,10 @@ import { Collector } from '../tracing/collector.js';
 /** An answer of up to the whole context: the tokens that would end it are ruled out. */
 const ENDLESS = { model: TINY, prompt: 'x', stream: true, logit_bias: { 256: -100, 257: -100, 258: -100 } };
 
-async function serve(t: TestContext, flags: Readonly<Record<string, string | number>>): Promise<ServerProcess> {
+async function serve(
+  t: TestContext,
+  flags: Readonly<Record<string, string | number>>,
+): Promise<ServerProcess> {
   const directory = await mkdtemp(join(tmpdir(), 'radixkv-shutdown-'));
   await importTiny(join(directory, 'models'));
   const server = new ServerProcess(TINY, { 'data-dir': directory, threads: 1, ...flags });
@@ -70,9 +73,10 @@ test('a stream reaches its end, idle connections are closed, new ones refused, t
   const server = await serve(t, { 'drain-ms': 600_000, 'otlp-endpoint': new URL(collector.url).origin });
   const agent = new Agent({ keepAlive: true });
   t.after(() => agent.destroy());
-  const [idle] = await once(get(`${server.url}/health/ready`, { agent }), 'response');
-  const { socket } = idle as { socket: Socket };
-  const idleClosed = once(socket, 'close');
+  const idle = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(`${server.url}/health/ready`, { agent }, resolve).once('error', reject);
+  });
+  const idleClosed = once(idle.socket, 'close');
   idle.resume();
   await once(idle, 'end');
 

@@ -1,7 +1,7 @@
 /** A collector of traces: what is posted to it as OTLP/HTTP in JSON. */
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { z } from 'zod';
 
 const VALUE = z.object({
@@ -70,7 +70,10 @@ export class Collector {
   }
 
   /** @param status that it answers with */
-  static async start(t: { after(hook: () => void): void }, status: number | 'never' = 200): Promise<Collector> {
+  static async start(
+    t: { after(hook: () => void): void },
+    status: number | 'never' = 200,
+  ): Promise<Collector> {
     const server = createServer((req, res) => {
       const chunks: Buffer[] = [];
       req.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -82,8 +85,9 @@ export class Collector {
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const { port } = server.address() as AddressInfo;
-    const collector = new Collector(`http://127.0.0.1:${port}/v1/traces`);
+    const address = server.address();
+    assert(typeof address === 'object' && address !== null);
+    const collector = new Collector(`http://127.0.0.1:${address.port}/v1/traces`);
     t.after(() => {
       server.close();
       server.closeAllConnections();
@@ -93,7 +97,8 @@ export class Collector {
 
   named(name: string): CollectedSpan {
     const span = this.spans.find((each) => each.name === name);
-    if (span === undefined) throw new Error(`no span ${name}; there are ${this.spans.map((s) => s.name).join(', ')}`);
+    if (span === undefined)
+      throw new Error(`no span ${name}; there are ${this.spans.map((s) => s.name).join(', ')}`);
     return span;
   }
 

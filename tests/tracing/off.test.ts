@@ -4,7 +4,9 @@ import { createRequire } from 'node:module';
 import { test } from 'node:test';
 
 const loaded = () =>
-  Object.keys(createRequire(import.meta.url).cache).filter((file) => /@opentelemetry.(sdk|exporter|otlp)/.test(file));
+  Object.keys(createRequire(import.meta.url).cache).filter((file) =>
+    /@opentelemetry.(sdk|exporter|otlp)/.test(file),
+  );
 
 test('the library of traces is loaded only with the module that makes them', async () => {
   await import('../../src/cli/program.js');

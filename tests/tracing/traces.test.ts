@@ -5,7 +5,6 @@ import { type TestContext, test } from 'node:test';
 import pino from 'pino';
 import supertest from 'supertest';
 import { createApp } from '../../src/api/app.js';
-import { RadixkvError } from '../../src/errors.js';
 import { DEFAULT_CACHE, GREEDY } from '../../src/serving/completion.js';
 import { CompletionTrace } from '../../src/tracing/completion-trace.js';
 import { tracesUrl } from '../../src/tracing/endpoint.js';
@@ -47,7 +46,14 @@ test('a request is one trace, continued from the caller: a server span, the comp
       .set('traceparent', `00-${TRACE_ID}-${PARENT_ID}-01`)
       .set('authorization', 'Bearer keysecret')
       .set('x-request-id', 'mine')
-      .send({ model, prompt: PROMPT, max_tokens: 5, stop: ['stopsecret'], user: 'usersecret', temperature: 0 });
+      .send({
+        model,
+        prompt: PROMPT,
+        max_tokens: 5,
+        stop: ['stopsecret'],
+        user: 'usersecret',
+        temperature: 0,
+      });
   const { usage } = (await ask().expect(200)).body;
   await ask().expect(200);
   await supertest(app).get('/health/live').expect(200);
@@ -97,7 +103,8 @@ test('a request is one trace, continued from the caller: a server span, the comp
   assert(tiles.length > 1 && tiles.every(({ name }) => name === 'tile'), 'a tile has 64 tokens');
   const computed = tiles.reduce((sum, { attributes: { 'radixkv.tokens': n } }) => sum + Number(n), 0);
   assert.equal(computed, usage.prompt_tokens);
-  for (const tile of tiles) assert(tile.startNs >= phases[1]!.startNs - 1_000_000n && tile.endNs <= completion!.endNs);
+  for (const tile of tiles)
+    assert(tile.startNs >= phases[1]!.startNs - 1_000_000n && tile.endNs <= completion!.endNs);
 
   const again = collector.below(second)[0]!.attributes;
   assert.equal(again['gen_ai.usage.cache_read.input_tokens'], usage.prompt_tokens - 1);
@@ -129,17 +136,15 @@ test('errors are noted by their codes, and what ends early is told apart', async
     supertest(app)
       .post('/v1/completions')
       .send({ ...body, ...fields });
-  await service.whileReplying(
-    // biome-ignore lint/correctness/useYield: it fails first
-    async function* () {
-      throw new RadixkvError('engine_failed', `the engine failed: ${PROMPT}`);
-    },
-    () => post({}).expect(503).then(),
-  );
+  service.unreadyReason = `it ends: ${PROMPT}`;
+  await post({}).expect(503);
+  service.unreadyReason = undefined;
   await post({ model: 'other' }).expect(404);
   await service.whileReplying(
     (request) => service.breakInText(request),
-    () => post({ stream: true }).expect(200).then(),
+    async () => {
+      await post({ stream: true }).expect(200);
+    },
   );
   await supertest(app).get('/nowhere/promptsecret').expect(404);
   await tracing.close(CLOSE_MS);
@@ -153,7 +158,7 @@ test('errors are noted by their codes, and what ends early is told apart', async
       attributes['error.type'],
     ]),
     [
-      ['POST /v1/completions', 503, true, 'engine_failed'],
+      ['POST /v1/completions', 503, true, 'shutting_down'],
       ['POST /v1/completions', 404, false, undefined],
       ['POST /v1/completions', 200, true, 'engine_failed'],
       ['GET', 404, false, undefined],
@@ -162,7 +167,7 @@ test('errors are noted by their codes, and what ends early is told apart', async
   const completions = servers.map((span) => collector.below(span));
   assert.deepEqual(
     completions.map((spans) => spans.map(({ status, attributes }) => [status, attributes['error.type']])),
-    [[[2, 'engine_failed']], [], [[2, 'engine_failed']], []],
+    [[[2, 'shutting_down']], [], [[2, 'engine_failed']], []],
   );
   assert.doesNotMatch(collector.text.replaceAll('/nowhere/promptsecret', ''), /secret/);
 });
@@ -247,7 +252,13 @@ test('spans beyond those that may wait are dropped and counted, and those of one
   const other = create(collector.url);
   const root = other.begin('root', {}, {});
   const work = { n: 1, maxTokens: 1, sampling: GREEDY, cache: DEFAULT_CACHE, priority: 0 };
-  const trace = new CompletionTrace(root, { endpoint: 'completions', model: 'm', id: 'x', stream: false, work });
+  const trace = new CompletionTrace(root, {
+    endpoint: 'completions',
+    model: 'm',
+    id: 'x',
+    stream: false,
+    work,
+  });
   trace.phase('queue');
   for (let step = 0; step < 1000; step++) trace.step('tile', performance.now(), 1);
   trace.phase('decode');
