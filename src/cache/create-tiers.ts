@@ -139,7 +139,9 @@ export async function createTiers(
     },
   });
   const isMeasured = options.breakEven === 'auto';
-  disk?.opened.catch((error: unknown) => options.logger?.error({ error }, 'the disk tier can not be used'));
+  disk?.opened.catch((error: unknown) =>
+    options.logger?.error({ err: error }, 'the disk tier can not be used'),
+  );
   const parts = { prefixes, store: store!, disk, layout, breakEven, isMeasured };
   if (remote === undefined) return new Tiers(parts);
   remote.onStored = (chunk) => prefixes.storedRemotely(chunk);

@@ -83,7 +83,7 @@ test('every bad value is refused in one line that names the option and the value
     diskCodec: ['float64', 'auto '],
     diskKeyFile: [''],
     remote: ['', 'redis', 'http://host', 'redis://a:b', 'redis://secret@host', 'redis+sentinel://host'],
-    remoteTtl: ['0s', '24', '1w', '999d'],
+    remoteTtl: ['0s', '24x', '1w', '999d', '-1', '0'],
     remoteNamespaceBytes: ['-1'],
     remoteDeadlineMs: ['0', 'soon'],
     remoteDeadlineMinMs: ['0'],
@@ -108,6 +108,10 @@ test('every bad value is refused in one line that names the option and the value
     maxQueueTokens: ['0'],
     tpotTargetMs: ['0', '1.5'],
     patienceMs: ['-1', '5s'],
+    logLevel: ['verbose', 'WARN'],
+    otlpEndpoint: ['', 'collector:4318', 'grpc://collector:4317'],
+    drainMs: ['-1', '30s'],
+    flushMs: ['0', '1.5'],
   };
   assert.deepEqual(
     Object.keys(bad),
