@@ -173,7 +173,15 @@ export class RemoteWriter {
   }
 
   get #isIdle(): boolean {
-    return this.length === 0 && this.#unlinks.size === 0 && !this.#isPumping;
+    return !this.#hasWork && this.#writing === 0 && !this.#isPumping;
+  }
+
+  get #hasWork(): boolean {
+    return this.#waiting.size + this.#unlinks.size > 0;
+  }
+
+  get #canWrite(): boolean {
+    return this.#options.connection.isUsable && !this.#backoff.isPaused;
   }
 
   #isKnown(key: ChunkKey): boolean {
@@ -205,7 +213,9 @@ export class RemoteWriter {
     this.#isPumping = true;
     void this.#drain().finally(() => {
       this.#isPumping = false;
-      this.#settle();
+      // Something may have come while the last batch was on its way.
+      if (this.#hasWork && this.#canWrite) this.#pump();
+      else this.#settle();
     });
   }
 
@@ -217,8 +227,8 @@ export class RemoteWriter {
   }
 
   async #writeAll(): Promise<void> {
-    while (this.#waiting.size + this.#unlinks.size > 0) {
-      if (!this.#options.connection.isUsable || this.#backoff.isPaused) {
+    while (this.#hasWork) {
+      if (!this.#canWrite) {
         clearTimeout(this.#retry);
         if (!this.#isClosed) this.#retry = setTimeout(() => this.#pump(), RETRY_MS).unref();
         return;

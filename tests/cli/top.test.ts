@@ -63,11 +63,12 @@ test('it shows hits and budgets by tier, throughput, requests and the tree', asy
   assert.deepEqual(cells(lines[3]).slice(3), ['256 MiB', '1 GiB', '25.0 %']);
   assert.deepEqual(cells(lines[4]).slice(3), ['0 B', '64 MiB', '0.0 %']);
   assert.deepEqual(cells(lines[5]).slice(3), ['–', '–', '–']);
-  assert.deepEqual(cells(lines[6]), ['all', hits, hits]);
-  assert.match(lines[8]!, /^tokens\/s {2}\d+\.\d prompt, \d+\.\d answer$/);
-  assert.match(lines[9]!, /^requests {2}\d+\.\d \/s; 1 completed, 0 aborted, 0 failed, 1 refused$/);
-  assert.match(lines[10]!, /^saved {5}\d+ ms of prefill$/);
-  assert.equal(lines[11], 'tree      5 nodes, 7,000 chunks');
+  assert.deepEqual(cells(lines[6]).slice(3), ['–', '–', '–']);
+  assert.deepEqual(cells(lines[7]), ['all', hits, hits]);
+  assert.match(lines[9]!, /^tokens\/s {2}\d+\.\d prompt, \d+\.\d answer$/);
+  assert.match(lines[10]!, /^requests {2}\d+\.\d \/s; 1 completed, 0 aborted, 0 failed, 1 refused$/);
+  assert.match(lines[11]!, /^saved {5}\d+ ms of prefill$/);
+  assert.equal(lines[12], 'tree      5 nodes, 7,000 chunks');
   assert.deepEqual(notes, []);
 });
 

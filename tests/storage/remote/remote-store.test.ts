@@ -139,6 +139,33 @@ suite('what is read', () => {
   });
 });
 
+suite('what is written', () => {
+  test('goes on with what is offered while the last batch is on its way', async (t) => {
+    const [first, second] = chunksOf(2);
+    const { remote, write, writer, host } = await world(t, {
+      onStored: ({ key }) => {
+        if (key === first!.key) writer.sealed(second!.key);
+      },
+    });
+    await host.write(first!, bytesOf(first!));
+    await host.write(second!, bytesOf(second!));
+    await write([first!]);
+    assert.equal(remote.values.size, 2);
+  });
+
+  test('and removed while it is, is not there afterwards', async (t) => {
+    const chunks = chunksOf(3);
+    const { remote, write, writer } = await world(t, {
+      onStored: ({ key }) => writer.remove(key),
+    });
+    await write(chunks);
+    assert.equal(remote.values.size, 0);
+    const { write: rewrite, remote: again } = await world(t);
+    await rewrite(chunks);
+    assert.equal(again.values.size, 3, 'this test can tell');
+  });
+});
+
 suite('a server that fails', () => {
   test('is not asked again until a probe has passed, and what was under way ends at once', async (t) => {
     const { remote, store, write, load, present, states } = await world(t);
