@@ -8,10 +8,8 @@ import { CACHE_MODES, type CacheControl, DEFAULT_CACHE } from '../serving/comple
 import { defaulted, optional, text } from './fields.js';
 import type { Limits } from './limits.js';
 
-const selectorName = z.custom<SelectorName>(
-  (value) => typeof value === 'string' && Object.hasOwn(SELECTORS, value),
-  `must be one of ${Object.keys(SELECTORS).join(', ')}`,
-);
+const SELECTOR_NAMES = Object.keys(SELECTORS) as SelectorName[];
+const selectorName = z.enum(SELECTOR_NAMES, `must be one of ${SELECTOR_NAMES.join(', ')}`);
 
 const fields = {
   mode: optional(z.enum(CACHE_MODES)).describe('Which KV may be reused.'),
@@ -43,6 +41,8 @@ type CacheBody = z.output<typeof cacheControl>;
 export const cacheMark = optional(
   z.strictObject({ type: z.literal('ephemeral'), ttl: optional(z.enum(['5m', '1h'])) }),
 ).describe('Accepted and without effect.');
+
+export const SALT_DESCRIPTION = 'That of the requests whose part of the cache is meant.';
 
 /** Sets KV apart within a namespace. */
 export function cacheSalt({ cacheSaltCharactersMax }: Pick<Limits, 'cacheSaltCharactersMax'>) {

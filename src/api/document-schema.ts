@@ -7,8 +7,8 @@ import type { Limits } from './limits.js';
 
 export const documentId = z
   .string()
-  .refine(
-    (id) => /^[\w.:-]{1,256}$/.test(id),
+  .regex(
+    /^[A-Za-z0-9_.:-]{1,256}$/,
     'must be 1 to 256 characters of A-Z, a-z, 0-9, ".", "_", ":", "-"',
   );
 

@@ -1,8 +1,7 @@
 /** The commands of `radixkv` and their help. */
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { z } from 'zod';
 import { systemClock } from '../model/clock.js';
+import { packageVersion } from '../package-version.js';
 import { ROLES } from '../tenants/tenant.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
@@ -152,9 +151,4 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .action((name: string, flags: RateTexts, command: Command) =>
       runSetTenant(name, flags, readOptions(command), terminal),
     );
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
 }
