@@ -138,7 +138,16 @@ function nodeJson({
   };
 }
 
-const exampleOf = ({ model: { id } }: CompletionService) => ({ model: id, prompt: 'A radix tree is' });
+/** Of more than a chunk, which is the least that can be pinned. */
+const EXAMPLE_PROMPT =
+  'You answer questions about the lamp of the island. Ada Brook lights it at dusk and trims the wick at midnight; in fog ' +
+  'she rings the bell every two minutes. The boat brings flour and letters on the first day of each month. It comes from ' +
+  'Hollin, and waits for the tide before it leaves again. Answer in one sentence, and say so when you do not know.';
+
+const exampleOf = ({ model: { id } }: CompletionService) => ({
+  model: id,
+  messages: [{ role: 'system', content: EXAMPLE_PROMPT }],
+});
 
 /** Of jobs and pins: the server made it. */
 const byId = z.object({ id: z.string().min(1) });
@@ -223,7 +232,7 @@ function warmOperations({ desk, warming, service, limits }: RouteParts): Operati
       }),
       answers: { 202: json(warmJob, 'The job waits for its turn.') },
       errors: PROMPT_ERRORS,
-      example: { body: { model: service.model.id, prompts: [{ prompt: 'A radix tree is' }] } },
+      example: { body: { model: service.model.id, prompts: [{ prompt: EXAMPLE_PROMPT }] } },
       handle: async ({ body, res }) => {
         const { prompts } = served(service, await body());
         const { namespace, chargeTokens } = identityOf(res);

@@ -117,5 +117,5 @@ export function mount(app: Express, operations: readonly Operation[], readBody: 
     app[method](path, handlerWith(readBody));
     methods.set(path, [...(methods.get(path) ?? []), method.toUpperCase()]);
   }
-  for (const [path, allowed] of methods) app.all(path, refuseMethod(allowed.join(', ')));
+  for (const [path, allowed] of methods) app.route(path).all(refuseMethod(allowed.join(', ')));
 }
