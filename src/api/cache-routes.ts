@@ -27,7 +27,7 @@ import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { json, type Operation, operation } from './operation.js';
-import { PROMPT_ERRORS, promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
+import { onePromptWith, PROMPT_ERRORS, promptOf } from './prompt-schema.js';
 
 export interface CacheControls {
   readonly desk: CacheDesk;
@@ -52,7 +52,7 @@ const model = z.string().describe('Id of the served model.');
 
 function onePrompt(limits: Limits) {
   const salt = optional(cacheSalt(limits)).describe(SALT_DESCRIPTION);
-  return z.strictObject({ model, ...promptFields(limits), cache_salt: salt }).superRefine(requireOnePrompt);
+  return onePromptWith(limits, { model, cache_salt: salt });
 }
 
 /** The part of a tenant's namespace that a salt names; all but the salted parts without one. */
@@ -217,7 +217,7 @@ function explainOperation({ desk, service, limits }: RouteParts): Operation {
 }
 
 function warmOperations({ desk, warming, service, limits }: RouteParts): Operation[] {
-  const item = z.strictObject(promptFields(limits)).superRefine(requireOnePrompt);
+  const item = onePromptWith(limits, {});
   const job = { path: '/v1/cache/warm/:id', tag: 'cache', params: byId, errors: ['not_found'] } as const;
   return [
     operation({
@@ -288,18 +288,15 @@ function pinOperations({ desk, warming, pins, service, limits }: RouteParts): Op
       path: '/v1/cache/pins',
       tag: 'cache',
       summary: 'Computes a prompt if need be, and keeps its KV from eviction.',
-      body: z
-        .strictObject({
+      body: onePromptWith(limits, {
           model,
-          ...promptFields(limits),
           ttl_seconds: optional(z.int().min(1).max(limits.ttlSecondsMax)).describe(
             'The pin ends when it was not used for so long; absent, when it is deleted.',
           ),
           priority: optional(z.int().min(0).max(100)).describe(
             'Among chunks that no pin holds any more, those with a lower one leave first.',
           ),
-        })
-        .superRefine(requireOnePrompt),
+        }),
       answers: { 201: json(pinAnswer, 'It is computed and pinned.') },
       errors: [...PROMPT_ERRORS, 'not_cached', 'pins_full'],
       example: { body: { ...exampleOf(service), ttl_seconds: 60 } },

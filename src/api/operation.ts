@@ -21,7 +21,7 @@ export const TAGS = {
 
 export interface Answer {
   readonly description: string;
-  /** By media type. Of `text/event-stream` it is the data of one event; all other types but JSON are texts. */
+  /** By media type. Of `text/event-stream` it is the data of one event. */
   readonly content: Readonly<Record<string, z.ZodType>>;
 }
 
