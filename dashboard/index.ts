@@ -1,5 +1,5 @@
-export { bytes, count, percent, rate, seconds } from './numbers.js';
 export { EXPLORER_PAGE } from './explorer-page.js';
+export { bytes, count, percent, rate, seconds } from './numbers.js';
 export { PAGE } from './page.js';
 export {
   type Counts,

@@ -63,7 +63,14 @@ const refusePath: RequestHandler = (req) => {
 };
 
 /** All that the API can do with these parts. Where two paths match a request, the first one is meant. */
-export function operationsOf({ service, statistics, documents, controls, history, limits }: AppParts): Operation[] {
+export function operationsOf({
+  service,
+  statistics,
+  documents,
+  controls,
+  history,
+  limits,
+}: AppParts): Operation[] {
   const all = { ...DEFAULT_LIMITS, ...limits };
   const dialects = [createChatDialect(all), createTextDialect(all), createMessagesDialect(all)];
   const operations = [

@@ -15,7 +15,9 @@ const found = {
   by_tier: tokensByTier,
 };
 
-export const cacheLookup = z.object({ object: z.literal('cache.lookup'), ...found }).meta({ id: 'CacheLookup' });
+export const cacheLookup = z
+  .object({ object: z.literal('cache.lookup'), ...found })
+  .meta({ id: 'CacheLookup' });
 
 const divergence = z.object({
   token: z.int().describe('The first prompt token that can’t be reused.'),
@@ -34,7 +36,9 @@ export const cacheExplanation = z
   .object({
     object: z.literal('cache.explanation'),
     ...found,
-    divergence: divergence.nullable().describe('Null: all is cached but the last token, which is always computed.'),
+    divergence: divergence
+      .nullable()
+      .describe('Null: all is cached but the last token, which is always computed.'),
   })
   .meta({ id: 'CacheExplanation' });
 
@@ -70,7 +74,11 @@ export const pin = z
 
 export const pinList = z.object({ object: z.literal('list'), data: z.array(pin) }).meta({ id: 'Pins' });
 
-export const pinDeleted = z.object({ id: z.string(), object: z.literal('cache.pin'), deleted: z.literal(true) });
+export const pinDeleted = z.object({
+  id: z.string(),
+  object: z.literal('cache.pin'),
+  deleted: z.literal(true),
+});
 
 export const cacheCleared = z
   .object({

@@ -7,7 +7,7 @@ import type { Divergence } from '../control/divergence.js';
 import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
-import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
+import { type CompletionService, tokensOf } from '../serving/completion.js';
 import {
   cacheCleared,
   cacheExplanation,
@@ -19,15 +19,15 @@ import {
   treePage,
   warmJob,
 } from './cache-answers.js';
-import { cacheSalt, SALT_DESCRIPTION } from './cache-schema.js';
 import { modelNotFound } from './error-response.js';
 import { eventsOperation } from './event-routes.js';
-import { looksLike, optional, queryNumber, secondsOf, someOf } from './fields.js';
+import { secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { json, type Operation, operation } from './operation.js';
-import { onePromptWith, PROMPT_ERRORS, promptOf } from './prompt-schema.js';
+import { PROMPT_ERRORS, promptOf } from './prompt-schema.js';
+import { clearQuery, lookupBody, pinBody, treeQuery, warmBody } from './steering-schema.js';
 
 export interface CacheControls {
   readonly desk: CacheDesk;
@@ -41,19 +41,7 @@ interface RouteParts extends CacheControls {
   readonly limits: Limits;
 }
 
-const NODES_DEFAULT = 100;
-const NODES_MAX = 1000;
-/** Of a place: a number of up to nine digits and a dot for each edge from the root. */
-const PLACE_CHARACTERS_MAX = 10_000;
-
 const ownerOf = (res: Response): string => identityOf(res).namespace;
-
-const model = z.string().describe('Id of the served model.');
-
-function onePrompt(limits: Limits) {
-  const salt = optional(cacheSalt(limits)).describe(SALT_DESCRIPTION);
-  return onePromptWith(limits, { model, cache_salt: salt });
-}
 
 /** The part of a tenant's namespace that a salt names; all but the salted parts without one. */
 const partOf = (res: Response, salt: string | undefined): string => saltedNamespace(ownerOf(res), salt);
@@ -68,9 +56,7 @@ function lookupJson({ promptTokens, cached }: LookupReading) {
   };
 }
 
-function divergenceJson(
-  divergence: Divergence | undefined,
-): z.output<typeof cacheExplanation>['divergence'] {
+function divergenceJson(divergence: Divergence | undefined): z.output<typeof cacheExplanation>['divergence'] {
   if (divergence === undefined) return null;
   const { token, reason, message, commonText, promptText, cachedText, looksLike } = divergence;
   return {
@@ -179,7 +165,7 @@ function lookupOperation({ desk, service, limits }: RouteParts): Operation {
     path: '/v1/cache/lookup',
     tag: 'cache',
     summary: 'What a request with this prompt would find now.',
-    body: onePrompt(limits),
+    body: lookupBody(limits),
     answers: { 200: json(cacheLookup) },
     errors: PROMPT_ERRORS,
     example: { body: exampleOf(service) },
@@ -199,7 +185,7 @@ function explainOperation({ desk, service, limits }: RouteParts): Operation {
     path: '/v1/cache/explain',
     tag: 'cache',
     summary: 'Where a prompt leaves what is cached, and what stands there instead.',
-    body: onePrompt(limits),
+    body: lookupBody(limits),
     answers: { 200: json(cacheExplanation) },
     errors: PROMPT_ERRORS,
     example: { body: exampleOf(service) },
@@ -217,7 +203,6 @@ function explainOperation({ desk, service, limits }: RouteParts): Operation {
 }
 
 function warmOperations({ desk, warming, service, limits }: RouteParts): Operation[] {
-  const item = onePromptWith(limits, {});
   const job = { path: '/v1/cache/warm/:id', tag: 'cache', params: byId, errors: ['not_found'] } as const;
   return [
     operation({
@@ -226,10 +211,7 @@ function warmOperations({ desk, warming, service, limits }: RouteParts): Operati
       path: '/v1/cache/warm',
       tag: 'cache',
       summary: 'Has prompts computed ahead of time, after all requests.',
-      body: z.strictObject({
-        model,
-        prompts: someOf(item, limits.warmPromptsMax).describe('Prompts to compute, in this order.'),
-      }),
+      body: warmBody(limits),
       answers: { 202: json(warmJob, 'The job waits for its turn.') },
       errors: PROMPT_ERRORS,
       example: { body: { model: service.model.id, prompts: [{ prompt: EXAMPLE_PROMPT }] } },
@@ -288,15 +270,7 @@ function pinOperations({ desk, warming, pins, service, limits }: RouteParts): Op
       path: '/v1/cache/pins',
       tag: 'cache',
       summary: 'Computes a prompt if need be, and keeps its KV from eviction.',
-      body: onePromptWith(limits, {
-          model,
-          ttl_seconds: optional(z.int().min(1).max(limits.ttlSecondsMax)).describe(
-            'The pin ends when it was not used for so long; absent, when it is deleted.',
-          ),
-          priority: optional(z.int().min(0).max(100)).describe(
-            'Among chunks that no pin holds any more, those with a lower one leave first.',
-          ),
-        }),
+      body: pinBody(limits),
       answers: { 201: json(pinAnswer, 'It is computed and pinned.') },
       errors: [...PROMPT_ERRORS, 'not_cached', 'pins_full'],
       example: { body: { ...exampleOf(service), ttl_seconds: 60 } },
@@ -331,7 +305,8 @@ function pinOperations({ desk, warming, pins, service, limits }: RouteParts): Op
       method: 'get',
       summary: 'A pin, and what is there of it.',
       answers: { 200: json(pinAnswer) },
-      handle: ({ params: { id }, res }) => void res.json(pinJson(pins.get(ownerOf(res), id) ?? refusePin(id))),
+      handle: ({ params: { id }, res }) =>
+        void res.json(pinJson(pins.get(ownerOf(res), id) ?? refusePin(id))),
     }),
     operation({
       ...onePin,
@@ -358,13 +333,7 @@ function clearOperation({ desk, limits }: RouteParts): Operation {
     path: '/v1/cache',
     tag: 'cache',
     summary: 'Forgets all that the key has.',
-    query: z.strictObject({
-      cache_salt: cacheSalt(limits).optional().describe(SALT_DESCRIPTION),
-      tier: z
-        .enum(TIERS, `must be one of ${TIERS.join(', ')}`)
-        .optional()
-        .describe('In this tier only.'),
-    }),
+    query: clearQuery(limits),
     answers: { 200: json(cacheCleared) },
     handle: ({ query: { tier, cache_salt }, res }) => {
       const cleared = desk.clear(partOf(res, cache_salt), tier);
@@ -378,19 +347,6 @@ function clearOperation({ desk, limits }: RouteParts): Operation {
   });
 }
 
-const PLACE = /^(?:\d{1,9}(?:\.\d{1,9})*)?$/;
-
-const place = looksLike(
-  z.string().regex(PLACE),
-  z
-    .string()
-    .refine(
-      (text) => text.length <= PLACE_CHARACTERS_MAX && PLACE.test(text),
-      'must be the place of a node',
-    )
-    .transform((text) => (text === '' ? [] : text.split('.').map(Number))),
-);
-
 function treeOperation({ desk, limits }: RouteParts): Operation {
   return operation({
     id: 'listTree',
@@ -398,12 +354,7 @@ function treeOperation({ desk, limits }: RouteParts): Operation {
     path: '/v1/cache/tree',
     tag: 'cache',
     summary: 'The nodes right below a place of the tree of cached prompts, the largest first.',
-    query: z.strictObject({
-      cache_salt: cacheSalt(limits).optional().describe(SALT_DESCRIPTION),
-      place: place.optional().describe('Of a node; absent, the root.'),
-      offset: queryNumber({ min: 0, max: 999_999_999, fallback: 0 }).describe('Nodes to leave out.'),
-      limit: queryNumber({ min: 1, max: NODES_MAX, fallback: NODES_DEFAULT }),
-    }),
+    query: treeQuery(limits),
     answers: { 200: json(treePage) },
     handle: ({ query: { place: at = [], offset, limit, cache_salt }, res }) => {
       const nodes = desk.outline(partOf(res, cache_salt), at);

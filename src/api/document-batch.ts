@@ -54,37 +54,37 @@ export function batchOperation(library: DocumentLibrary, limits: Limits): Operat
     lines: schema,
     answers: { 202: json(documentBatch, 'What could be is stored.') },
     handle: async ({ req, res }) => {
-    if (
-      req.is('application/x-ndjson') === false ||
-      (req.get('content-encoding') ?? 'identity') !== 'identity'
-    ) {
-      throw new RadixkvError(
-        'unsupported_media_type',
-        'The content-type must be application/x-ndjson, without compression.',
-      );
-    }
-    const identity = identityOf(res);
-    const errors: z.output<typeof documentBatch>['errors'] = [];
-    let accepted = 0;
-    let failed = 0;
-    let turnBeganAt = performance.now();
-    for await (const line of linesOf(bodyOf(req), limits.bodyBytesMax)) {
-      if (performance.now() - turnBeganAt > TURN_MS) {
-        await setImmediate();
-        turnBeganAt = performance.now();
+      if (
+        req.is('application/x-ndjson') === false ||
+        (req.get('content-encoding') ?? 'identity') !== 'identity'
+      ) {
+        throw new RadixkvError(
+          'unsupported_media_type',
+          'The content-type must be application/x-ndjson, without compression.',
+        );
       }
-      if (line.bytes !== undefined && isBlank(line.bytes)) continue;
-      try {
-        take(line, identity);
-        accepted++;
-      } catch (error) {
-        if (!(error instanceof RadixkvError)) throw error;
-        failed++;
-        if (errors.length < ERRORS_MAX) errors.push({ line: line.number, ...errorJson(error).error });
+      const identity = identityOf(res);
+      const errors: z.output<typeof documentBatch>['errors'] = [];
+      let accepted = 0;
+      let failed = 0;
+      let turnBeganAt = performance.now();
+      for await (const line of linesOf(bodyOf(req), limits.bodyBytesMax)) {
+        if (performance.now() - turnBeganAt > TURN_MS) {
+          await setImmediate();
+          turnBeganAt = performance.now();
+        }
+        if (line.bytes !== undefined && isBlank(line.bytes)) continue;
+        try {
+          take(line, identity);
+          accepted++;
+        } catch (error) {
+          if (!(error instanceof RadixkvError)) throw error;
+          failed++;
+          if (errors.length < ERRORS_MAX) errors.push({ line: line.number, ...errorJson(error).error });
+        }
       }
-    }
-    const answer: z.output<typeof documentBatch> = { object: 'document.batch', accepted, failed, errors };
-    res.status(202).json(answer);
+      const answer: z.output<typeof documentBatch> = { object: 'document.batch', accepted, failed, errors };
+      res.status(202).json(answer);
     },
   });
 }

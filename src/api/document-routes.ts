@@ -4,19 +4,11 @@ import type { DocumentReading } from '../documents/document.js';
 import type { DocumentLibrary } from '../documents/library.js';
 import { RadixkvError } from '../errors.js';
 import { documentDeleted, documentPage, storedDocumentAnswer } from './document-answers.js';
-import { documentId, storedDocument } from './document-schema.js';
-import { queryNumber, secondsOf } from './fields.js';
+import { documentId, documentsQuery, storedDocument } from './document-schema.js';
+import { secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { json, type Operation, operation } from './operation.js';
-
-const PAGE_DEFAULT = 20;
-const PAGE_MAX = 100;
-
-const page = z.strictObject({
-  limit: queryNumber({ min: 1, max: PAGE_MAX, fallback: PAGE_DEFAULT }),
-  after: documentId.optional().describe('The last id of the page before.'),
-});
 
 export function documentJson(document: DocumentReading): z.output<typeof storedDocumentAnswer> {
   const { id, title, status, computedTokens, tokens, cached, createdAtMs, expiresAtMs, isPinned, failure } =
@@ -54,7 +46,7 @@ export function documentOperations(library: DocumentLibrary, limits: Limits): Op
       path: '/v1/documents',
       tag: 'documents',
       summary: 'The stored documents, by id.',
-      query: page,
+      query: documentsQuery,
       answers: { 200: json(documentPage) },
       handle: ({ query: { limit, after }, res }) => {
         const { documents, hasMore } = library.list(identityOf(res).namespace, { limit, after });

@@ -3,26 +3,17 @@ import { z } from 'zod';
 import type { CacheEvent, CacheEvents, EventGap } from '../cache/cache-events.js';
 import { RadixkvError } from '../errors.js';
 import { cacheEvent } from './cache-answers.js';
-import { cacheSalt, SALT_DESCRIPTION } from './cache-schema.js';
-import { looksLike } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { type Operation, operation } from './operation.js';
-import { openEventStream, sendEvent, sendPing } from './sse.js';
+import { openEventStream, sendEvent, sendPing, sendPosition } from './sse.js';
+import { eventNumber, eventsQuery } from './steering-schema.js';
 
 const PING_MS = 15_000;
 
 /** vLLM's names of media. */
 const MEDIA = { host: 'CPU', disk: 'DISK' } as const;
-
-const number = looksLike(
-  z.int().min(0).max(999_999_999_999_999),
-  z
-    .string()
-    .regex(/^\d{1,15}$/, 'must be the number of an event')
-    .transform(Number),
-);
 
 function eventJson(event: CacheEvent | EventGap): z.output<typeof cacheEvent> {
   if (event.type === 'gap') return { type: 'Gap', from: event.from, to: event.to };
@@ -57,11 +48,8 @@ export function eventsOperation(events: CacheEvents, limits: Limits): Operation 
     path: '/v1/cache/events',
     tag: 'cache',
     summary: 'What happens to the key’s chunks, as it happens.',
-    query: z.strictObject({
-      after: number.optional().describe('Go on after this event; absent, with what comes.'),
-      cache_salt: cacheSalt(limits).optional().describe(SALT_DESCRIPTION),
-    }),
-    headers: z.object({ 'last-event-id': number.optional().describe('As `after`, which comes first.') }),
+    query: eventsQuery(limits),
+    headers: z.object({ 'last-event-id': eventNumber.optional().describe('As `after`, which comes first.') }),
     answers: {
       200: {
         description: 'Events, each with its number as `id`, until the client goes away or the server stops.',
@@ -71,26 +59,29 @@ export function eventsOperation(events: CacheEvents, limits: Limits): Operation 
     errors: ['queue_full'],
     handle: async ({ query, headers, res }) => {
       const from = query.after ?? headers['last-event-id'] ?? events.last;
-    if (streams >= eventStreamsMax) {
-      throw new RadixkvError('queue_full', `${streams} event streams are open already`, { retryAfterS: 10 });
-    }
-    const namespace = saltedNamespace(identityOf(res).namespace, query.cache_salt);
-    const aborter = new AbortController();
-    res.once('close', () => aborter.abort());
-    streams++;
-    openEventStream(res);
-    const ping = setInterval(() => sendPing(res), PING_MS);
-    try {
-      for await (const event of events.read(from, aborter.signal)) {
-        const isOwn = event.type === 'gap' || event.namespace === namespace;
-        const id = event.type === 'gap' ? event.to : event.seq;
-        if (isOwn) await sendEvent(res, { id, data: eventJson(event) });
+      if (streams >= eventStreamsMax) {
+        throw new RadixkvError('queue_full', `${streams} event streams are open already`, {
+          retryAfterS: 10,
+        });
       }
-    } finally {
-      streams--;
-      clearInterval(ping);
-    }
-    res.end();
+      const namespace = saltedNamespace(identityOf(res).namespace, query.cache_salt);
+      const aborter = new AbortController();
+      res.once('close', () => aborter.abort());
+      streams++;
+      openEventStream(res);
+      sendPosition(res, from);
+      const ping = setInterval(() => sendPing(res), PING_MS);
+      try {
+        for await (const event of events.read(from, aborter.signal)) {
+          const isOwn = event.type === 'gap' || event.namespace === namespace;
+          const id = event.type === 'gap' ? event.to : event.seq;
+          if (isOwn) await sendEvent(res, { id, data: eventJson(event) });
+        }
+      } finally {
+        streams--;
+        clearInterval(ping);
+      }
+      res.end();
     },
   });
 }

@@ -21,7 +21,9 @@ export function messagesSchema(limits: Limits) {
     .strictObject({
       model,
       max_tokens: z.int().min(1).describe('Tokens to generate at most.'),
-      messages: someOf(message, limits.messagesMax).describe('The conversation so far, oldest first; the last message is the user’s.'),
+      messages: someOf(message, limits.messagesMax).describe(
+        'The conversation so far, oldest first; the last message is the user’s.',
+      ),
       system: optional(content).describe('What stands before the conversation.'),
       stop_sequences: defaulted(list(text.min(1), limits.stopStringsMax), []).describe(
         'Strings that end the answer, and are not part of it.',

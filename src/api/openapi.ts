@@ -47,7 +47,11 @@ class Components {
   }
 
   written(schema: z.ZodType, io: 'input' | 'output'): Json {
-    const { $schema: _, $defs = {}, ...written } = JSON.parse(
+    const {
+      $schema: _,
+      $defs = {},
+      ...written
+    } = JSON.parse(
       JSON.stringify(
         z.toJSONSchema(schema, {
           io,
@@ -61,7 +65,9 @@ class Components {
         }),
       ).replaceAll('"#/$defs/', '"#/components/schemas/'),
     ) as Record<string, unknown>;
-    for (const [name, { id: _id, ...named }] of Object.entries($defs as Record<string, Record<string, unknown>>))
+    for (const [name, { id: _id, ...named }] of Object.entries(
+      $defs as Record<string, Record<string, unknown>>,
+    ))
       this.schemas[name] ??= named;
     return written;
   }
@@ -117,9 +123,7 @@ function answerJson(components: Components, { description, content }: Answer): J
   return {
     description,
     headers: { 'x-request-id': { $ref: '#/components/headers/RequestId' } },
-    content: Object.fromEntries(
-      types.map(([type, schema]) => [type, contentOf(components, type, schema)]),
-    ),
+    content: Object.fromEntries(types.map(([type, schema]) => [type, contentOf(components, type, schema)])),
   };
 }
 
@@ -133,7 +137,9 @@ function errorAnswers(components: Components, each: Operation): Record<string, J
   const answers: Record<string, Json> = {};
   for (const status of new Set(codes.map((code) => ERRORS[code].status))) {
     const here = codes.filter((code) => ERRORS[code].status === status);
-    const name = isMessages ? { details: { properties: { error_code: { enum: here } } } } : { code: { enum: here } };
+    const name = isMessages
+      ? { details: { properties: { error_code: { enum: here } } } }
+      : { code: { enum: here } };
     answers[status] = {
       description: here.map((code) => `\`${code}\``).join(', '),
       headers: {
@@ -176,7 +182,9 @@ function bodyJson(components: Components, { id, body, lines, example }: Operatio
   const name = `${id[0]!.toUpperCase()}${id.slice(1)}Request`;
   if (body !== undefined) {
     const schema = components.named(name, body, 'input');
-    const content = { [JSON_TYPE]: { schema, ...(example?.body !== undefined && { example: example.body }) } };
+    const content = {
+      [JSON_TYPE]: { schema, ...(example?.body !== undefined && { example: example.body }) },
+    };
     return { requestBody: { required: true, content } };
   }
   if (lines === undefined) return {};

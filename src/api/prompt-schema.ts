@@ -21,7 +21,9 @@ export const PROMPT_ERRORS = [
 ] as const satisfies readonly ErrorCode[];
 
 function chat(limits: Limits) {
-  return someOf(message(limits), limits.messagesMax).describe('A chat, as `POST /v1/chat/completions` takes it.');
+  return someOf(message(limits), limits.messagesMax).describe(
+    'A chat, as `POST /v1/chat/completions` takes it.',
+  );
 }
 
 const described = prompt.describe('A text or token ids, as `POST /v1/completions` takes them.');

@@ -35,7 +35,9 @@ const tier = z.object({
   logical_bytes: z.int().nullable().describe('What they would be if nothing were shared.'),
   capacity_bytes: z.int().nullable(),
   chunks: z.int().nullable(),
-  classes: z.record(z.string(), z.object({ bytes: z.int(), chunks: z.int(), share_bytes: z.number() })).nullable(),
+  classes: z
+    .record(z.string(), z.object({ bytes: z.int(), chunks: z.int(), share_bytes: z.number() }))
+    .nullable(),
 });
 
 const disk = z.object({

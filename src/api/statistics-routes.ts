@@ -3,9 +3,7 @@
  * cache; for a window of time, by group or in steps, over restarts. What can't be known is null, zero is zero.
  */
 import { z } from 'zod';
-import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
-import { WINDOW_NAMES } from '../history/resolutions.js';
 import type { Tier } from '../serving/completion.js';
 import {
   blendedOf,
@@ -25,7 +23,6 @@ import type {
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
-import { looksLike } from './fields.js';
 import { requireAdminRole } from './identity.js';
 import { json, type Operation, operation } from './operation.js';
 import {
@@ -35,63 +32,7 @@ import {
   statisticsHistory,
   windowStatistics,
 } from './statistics-answers.js';
-
-const STEP_SECONDS_MAX = 90 * 86_400;
-const UNIT_SECONDS: ReadonlyMap<string, number> = new Map([
-  ['s', 1],
-  ['m', 60],
-  ['h', 3600],
-  ['d', 86_400],
-]);
-const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$/;
-
-/** Milliseconds since the epoch: of whole seconds, or of a time with its zone. */
-const anyInstant = z.string().transform((text, context) => {
-  const ms = /^\d{1,11}$/.test(text)
-    ? Number(text) * 1000
-    : INSTANT.test(text)
-      ? Date.parse(text)
-      : Number.NaN;
-  if (!Number.isNaN(ms)) return ms;
-  context.addIssue({
-    code: 'custom',
-    message: 'must be seconds since the epoch, or a time like 2026-11-25T04:00:00Z',
-  });
-  return z.NEVER;
-});
-
-const instant = looksLike(
-  z.union([z.int().min(0).max(99_999_999_999), z.iso.datetime({ offset: true })]),
-  anyInstant,
-);
-
-/** Milliseconds: of whole seconds, or of a number with its unit. */
-const anyDuration = z.string().transform((text, context) => {
-  const [, count, unit] = /^(\d{1,9})([smhd]?)$/.exec(text) ?? [];
-  const seconds = Number(count) * (UNIT_SECONDS.get(unit ?? '') ?? 1);
-  if (seconds > 0 && seconds <= STEP_SECONDS_MAX) return seconds * 1000;
-  context.addIssue({
-    code: 'custom',
-    message: 'must be seconds, or a number with s, m, h or d, and at most 90 days',
-  });
-  return z.NEVER;
-});
-
-const duration = looksLike(
-  z.union([z.int().min(1).max(STEP_SECONDS_MAX), z.string().regex(/^[0-9]{1,9}[smhd]$/)]),
-  anyDuration,
-);
-
-const windowQuery = z.strictObject({
-  window: z.enum(WINDOW_NAMES).optional().describe('So far back from now.'),
-  group_by: z.enum(DIMENSIONS).optional().describe('Adds `groups`. `tenant` is for admins.'),
-});
-
-const seriesQuery = z.strictObject({
-  from: instant.optional().describe('Seconds since the epoch, or a time; default: an hour before `to`.'),
-  to: instant.optional().describe('Likewise; default: now.'),
-  step: duration.optional().describe('Seconds, or a number with `s`, `m`, `h` or `d`; a multiple of 10 s.'),
-});
+import { seriesQuery, windowQuery } from './statistics-schema.js';
 
 /** Of any requests: one, a window, a group, a step. */
 export function countsJson(counts: Counts): z.output<typeof countsAnswer> {

@@ -31,7 +31,14 @@ function isTokens(value: unknown): value is number[] {
   );
 }
 
-const tokens = z.array(z.int().min(0).max(2 ** 31 - 1)).min(1);
+const tokens = z
+  .array(
+    z
+      .int()
+      .min(0)
+      .max(2 ** 31 - 1),
+  )
+  .min(1);
 const someText = z.string().min(1);
 
 const anyPrompt = z.unknown().transform((value, context): Prompt => {

@@ -40,11 +40,7 @@ function blendJson({ prepareMs, loadMs, rotateMs, selectMs, recomputeMs }: Blend
  * Not part of OpenAI's format. `tokens_per_second` is the rate of decode over all `choices`, whose first tokens come
  * from prefill; null when nothing was decoded. `blend` is there only when something was blended.
  */
-export function timingsJson(
-  usage: Usage,
-  timings: Timings,
-  choices: number,
-): z.output<typeof timingsAnswer> {
+export function timingsJson(usage: Usage, timings: Timings, choices: number): z.output<typeof timingsAnswer> {
   const decodedTokens = usage.completionTokens - choices;
   return {
     queue_ms: rounded(timings.queueMs),

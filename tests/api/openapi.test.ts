@@ -43,7 +43,10 @@ function* objectsIn(value: unknown, path = '#'): Generator<[path: string, object
 
 function at(document: Document, ref: string): unknown {
   const steps = ref.split('/').slice(1);
-  return steps.reduce<unknown>((value, step) => Reflect.get(Object(value), step.replaceAll('~1', '/')), document);
+  return steps.reduce<unknown>(
+    (value, step) => Reflect.get(Object(value), step.replaceAll('~1', '/')),
+    document,
+  );
 }
 
 const SAYS_NOTHING = new Set(['description', 'title', 'default', 'deprecated', 'examples']);
@@ -52,7 +55,9 @@ const SAYS_NOTHING = new Set(['description', 'title', 'default', 'deprecated', '
 function emptySchemas(document: Document): string[] {
   const places = /\/(schema|items|x-itemSchema|properties\/[^/]+|(anyOf|oneOf|allOf)\/\d+)$/;
   return [...objectsIn(document)]
-    .filter(([path, schema]) => places.test(path) && Object.keys(schema).every((key) => SAYS_NOTHING.has(key)))
+    .filter(
+      ([path, schema]) => places.test(path) && Object.keys(schema).every((key) => SAYS_NOTHING.has(key)),
+    )
     .map(([path]) => path);
 }
 
@@ -67,7 +72,9 @@ function assertAnswer({ id, answers }: Operation, status: number, type: string, 
 
 /** The data of events, parsed where they are JSON. */
 function eventsIn(text: string): unknown[] {
-  return [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => (data === '[DONE]' ? data : JSON.parse(data!)));
+  return [...text.matchAll(/^data: (.*)$/gm)].map(([, data]) =>
+    data === '[DONE]' ? data : JSON.parse(data!),
+  );
 }
 
 function urlOf({ path, example }: Operation, base: string, ids: Readonly<Record<string, string>>): URL {
@@ -138,7 +145,10 @@ suite('the document', () => {
       summary: '',
       body: z.object({
         unsaid: z.custom<string>(() => true),
-        said: looksLike(z.string(), z.custom<string>(() => true)),
+        said: looksLike(
+          z.string(),
+          z.custom<string>(() => true),
+        ),
       }),
       answers: { 200: json(anything) },
       handle: () => {},
@@ -158,7 +168,10 @@ suite('the document', () => {
       const url = urlOf(each, server.url, ids);
       const response = await fetch(url, {
         method: each.method.toUpperCase(),
-        ...(body !== undefined && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+        ...(body !== undefined && {
+          body: JSON.stringify(body),
+          headers: { 'content-type': 'application/json' },
+        }),
         ...(each.lines && {
           body: `{"id": "boat", "text": "It brings flour."}\n{"id": "boat"}\n`,
           headers: { 'content-type': 'application/x-ndjson' },
@@ -183,7 +196,9 @@ suite('the document', () => {
       for (const logprobs of each.id === 'createMessage' ? [{}] : [{}, { logprobs: 1 }])
         await ask(each, {
           ...(each.example!.body as object),
-          ...(each.id === 'createChatCompletion' && 'logprobs' in logprobs ? { logprobs: true, top_logprobs: 1 } : logprobs),
+          ...(each.id === 'createChatCompletion' && 'logprobs' in logprobs
+            ? { logprobs: true, top_logprobs: 1 }
+            : logprobs),
           stream: true,
         });
     }
@@ -228,7 +243,11 @@ suite('the document', () => {
 
   test('has the errors that there are, with their codes', async () => {
     const post = (path: string, body: string) =>
-      fetch(`${server.url}${path}`, { method: 'POST', body, headers: { 'content-type': 'application/json' } });
+      fetch(`${server.url}${path}`, {
+        method: 'POST',
+        body,
+        headers: { 'content-type': 'application/json' },
+      });
     const cases = [
       ['/v1/chat/completions', '{', 'Error'],
       ['/v1/cache/warm', '{"model": "other", "prompts": [{"prompt": "a"}]}', 'Error'],
@@ -237,10 +256,12 @@ suite('the document', () => {
     for (const [path, body, name] of cases) {
       const response = await post(path, body);
       const answer = JSON.parse(await response.text());
-      const described = at(document, `#/paths/${path.replaceAll('/', '~1')}/post/responses/${response.status}`);
-      const [shape, codes] = (described as { content: Record<string, { schema: { allOf: unknown[] } }> }).content[
-        'application/json'
-      ]!.schema.allOf;
+      const described = at(
+        document,
+        `#/paths/${path.replaceAll('/', '~1')}/post/responses/${response.status}`,
+      );
+      const [shape, codes] = (described as { content: Record<string, { schema: { allOf: unknown[] } }> })
+        .content['application/json']!.schema.allOf;
       assert.deepEqual(shape, { $ref: `#/components/schemas/${name}` });
       const code = answer.error.code ?? answer.error.details.error_code;
       assert(JSON.stringify(codes).includes(`"${code}"`), `${path} ${code}`);
@@ -277,7 +298,9 @@ test('who needs a key is told so, and what is open to all is described as open',
   const { statistics } = fakeApp();
   const { paths, security } = openApiDocument(operationsOf({ service: new FakeService(), statistics }));
   assert.deepEqual(security, [{ bearer: [] }, { apiKey: [] }, {}]);
-  const open = Object.entries(paths).filter(([, methods]) => Object.values(methods).some((each) => 'security' in each));
+  const open = Object.entries(paths).filter(([, methods]) =>
+    Object.values(methods).some((each) => 'security' in each),
+  );
   assert.deepEqual(open.map(([path]) => path).sort(), [
     '/dashboard',
     '/dashboard/{path}',

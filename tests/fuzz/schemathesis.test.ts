@@ -44,38 +44,39 @@ const skip =
   SCHEMATHESIS === undefined &&
   'no schemathesis on this machine: pip install -r tests/fuzz/requirements.txt, in an environment of its own';
 
-test(
-  'what schemathesis makes of the OpenAPI document is answered as it says, and never with a server error',
-  { skip, timeout: Number(seconds) * 1000 + AROUND_MS },
-  async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'radixkv-schemathesis-'));
-    const server = await fuzzedServer(t);
-    t.after(() => rm(folder, { recursive: true }));
-    const flags = ['--url', server.url, '--max-time', seconds, '--seed', seed, '--max-examples', `${CASES}`];
-    const child = spawn(
-      SCHEMATHESIS!,
-      [
-        ...['--config-file', join(HERE, 'schemathesis.toml'), 'run', `${server.url}/openapi.json`],
-        ...[...flags, '--request-timeout', '30', '--continue-on-failure', '--no-color'],
-      ],
-      {
-        cwd: folder,
-        env: { ...process.env, SCHEMATHESIS_HOOKS: join(HERE, 'hooks.py'), PYTHONDONTWRITEBYTECODE: '1' },
-        stdio: ['ignore', 'pipe', 'pipe'],
-        signal: t.signal,
-      },
-    );
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        output += text;
-      });
-    const [code] = await once(child, 'close');
-    const answered = [...server.answered].sort(([a], [b]) => (a < b ? -1 : 1));
-    for (const [route, count] of answered) t.diagnostic(`${route} ${count}`);
-    const errors = answered.filter(([route]) => /5\d\d$/.test(route) && !/completions 504|messages 504/.test(route));
-    assert.deepEqual(errors, []);
-    assert.equal(code, 0, output);
-    assert(answered.length > 50, 'it has tried more than that');
-  },
-);
+test('what schemathesis makes of the OpenAPI document is answered as it says, and never with a server error', {
+  skip,
+  timeout: Number(seconds) * 1000 + AROUND_MS,
+}, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'radixkv-schemathesis-'));
+  const server = await fuzzedServer(t);
+  t.after(() => rm(folder, { recursive: true }));
+  const flags = ['--url', server.url, '--max-time', seconds, '--seed', seed, '--max-examples', `${CASES}`];
+  const child = spawn(
+    SCHEMATHESIS!,
+    [
+      ...['--config-file', join(HERE, 'schemathesis.toml'), 'run', `${server.url}/openapi.json`],
+      ...[...flags, '--request-timeout', '30', '--continue-on-failure', '--no-color'],
+    ],
+    {
+      cwd: folder,
+      env: { ...process.env, SCHEMATHESIS_HOOKS: join(HERE, 'hooks.py'), PYTHONDONTWRITEBYTECODE: '1' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      signal: t.signal,
+    },
+  );
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  const [code] = await once(child, 'close');
+  const answered = [...server.answered].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [route, count] of answered) t.diagnostic(`${route} ${count}`);
+  const errors = answered.filter(
+    ([route]) => /5\d\d$/.test(route) && !/completions 504|messages 504/.test(route),
+  );
+  assert.deepEqual(errors, []);
+  assert.equal(code, 0, output);
+  assert(answered.length > 50, 'it has tried more than that');
+});
