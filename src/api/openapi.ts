@@ -40,12 +40,13 @@ const REQUEST_ID = {
 class Components {
   readonly schemas: Record<string, Json> = {};
 
-  /** A reference to the schema under its name. */
-  named(name: string, schema: z.ZodType, io: 'input' | 'output'): Json {
-    this.schemas[name] ??= this.written(schema, io);
+  /** A reference to what a request takes, under a name. */
+  input(name: string, schema: z.ZodType): Json {
+    this.schemas[name] = this.written(schema, 'input');
     return { $ref: `#/components/schemas/${name}` };
   }
 
+  /** Schemas that have an id are named by it, and referred to. */
   written(schema: z.ZodType, io: 'input' | 'output'): Json {
     const {
       $schema: _,
@@ -131,9 +132,7 @@ function answerJson(components: Components, { description, content }: Answer): J
 function errorAnswers(components: Components, each: Operation): Record<string, Json> {
   const codes = [...new Set([...readingErrors(each), ...(each.errors ?? [])])];
   const isMessages = each.errorShape === 'messages';
-  const shape = isMessages
-    ? components.named('MessagesError', messagesErrorAnswer, 'output')
-    : components.named('Error', errorAnswer, 'output');
+  const shape = components.written(isMessages ? messagesErrorAnswer : errorAnswer, 'output');
   const answers: Record<string, Json> = {};
   for (const status of new Set(codes.map((code) => ERRORS[code].status))) {
     const here = codes.filter((code) => ERRORS[code].status === status);
@@ -181,14 +180,14 @@ function parametersIn(
 function bodyJson(components: Components, { id, body, lines, example }: Operation): Json {
   const name = `${id[0]!.toUpperCase()}${id.slice(1)}Request`;
   if (body !== undefined) {
-    const schema = components.named(name, body, 'input');
+    const schema = components.input(name, body);
     const content = {
       [JSON_TYPE]: { schema, ...(example?.body !== undefined && { example: example.body }) },
     };
     return { requestBody: { required: true, content } };
   }
   if (lines === undefined) return {};
-  const item = components.named(name, lines, 'input');
+  const item = components.input(name, lines);
   return {
     requestBody: {
       description: 'A JSON object a line.',
@@ -225,8 +224,8 @@ export function openApiDocument(operations: readonly Operation[]) {
   const components = new Components();
   const paths: Record<string, Record<string, Json>> = {};
   for (const each of operations) {
-    const path = (paths[pathTemplate(each.path)] ??= {});
-    path[each.method] = operationJson(components, each);
+    const path = pathTemplate(each.path);
+    paths[path] = { ...paths[path], [each.method]: operationJson(components, each) };
   }
   return {
     openapi: '3.1.1',

@@ -132,7 +132,10 @@ suite('the document', () => {
     const ids = operations.map(({ id }) => id);
     assert.deepEqual(ids, [...new Set(ids)]);
     for (const [path, { $ref: ref }] of objectsIn(document))
-      if (typeof ref === 'string') assert(at(document, ref) !== undefined, `${path} refers to ${ref}`);
+      if (typeof ref === 'string') {
+        const found = at(document, ref);
+        assert(typeof found === 'object' && found !== null && !('$ref' in found), `${path} refers to ${ref}`);
+      }
   });
 
   test('says of every field and parameter what it takes: what checks by code has a shape by looksLike', () => {

@@ -22,19 +22,20 @@ try {
   if (error instanceof RadixkvApiError) code = error.code;
 }
 
+type Question = Parameters<typeof client.lookup>[0];
+type Order = Parameters<typeof client.documents.put>[1];
+type Window = Parameters<typeof client.windowStatistics>[0];
+const content = '';
 // @ts-expect-error a prompt is needed
-const missing: Parameters<typeof client.lookup>[0] = { model: model.id };
+const missing: Question = { model: '' };
 // @ts-expect-error one of the two is
-const both: Parameters<typeof client.lookup>[0] = { model: model.id, prompt, messages: [] };
+const both: Question = { model: '', prompt, messages: [] };
 // @ts-expect-error there is no such role
-const role: Parameters<typeof client.explain>[0] = {
-  model: 'a',
-  messages: [{ role: 'wizard', content: '' }],
-};
+const role: Question = { model: '', messages: [{ content, role: '' }] };
 // @ts-expect-error nor such a field
-const field: Parameters<typeof client.documents.put>[1] = { text: '', tenant: '' };
+const field: Order = { text: '', tenant: '' };
 // @ts-expect-error nor such a window
-const query: Parameters<typeof client.windowStatistics>[0] = { window: '2m' };
+const query: Window = { window: '2m' };
 
 console.log(
   JSON.stringify({
