@@ -99,14 +99,13 @@ export function createApp(parts: AppParts): Express {
   app.use(hardening());
   app.use(MESSAGES_PATH, messagesRequestId);
 
-  const isOpen = (each: Operation) => each.isOpen === true;
-  mount(app, operations.filter(isOpen), readBody);
+  const mountThose = (isOpen: boolean) => {
+    const those = operations.filter((each) => (each.isOpen ?? false) === isOpen);
+    mount(app, those, readBody);
+  };
+  mountThose(true);
   app.use(identify(access));
-  mount(
-    app,
-    operations.filter((each) => !isOpen(each)),
-    readBody,
-  );
+  mountThose(false);
 
   app.use(refusePath);
   app.use(MESSAGES_PATH, respondWithError(messagesError));

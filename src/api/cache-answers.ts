@@ -1,8 +1,8 @@
 /** What the cache is told as: lookups, explanations, jobs, pins, the tree, events. */
 import { z } from 'zod';
-import { ERRORS, type ErrorCode } from '../errors.js';
+import { ERRORS } from '../errors.js';
 import { TIERS } from '../serving/completion.js';
-import { epochSeconds } from './fields.js';
+import { epochSeconds, nameIn } from './fields.js';
 
 export const tokensByTier = z
   .object({ device: z.int(), host: z.int(), disk: z.int() })
@@ -52,9 +52,7 @@ export const warmJob = z
     cached_tokens: z.int().describe('Of the prompts that are done.'),
     computed_tokens: z.int(),
     errors: z
-      .array(
-        z.object({ index: z.int(), code: z.enum(Object.keys(ERRORS) as ErrorCode[]), message: z.string() }),
-      )
+      .array(z.object({ index: z.int(), code: nameIn(ERRORS), message: z.string() }))
       .describe('Prompts that failed.'),
   })
   .meta({ id: 'WarmJob' });

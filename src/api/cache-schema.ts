@@ -3,13 +3,12 @@
  * effect is refused, but for what those clients send to everyone: it is accepted, and documented as without effect.
  */
 import { z } from 'zod';
-import { SELECTORS, type SelectorName } from '#blend';
+import { SELECTORS } from '#blend';
 import { CACHE_MODES, type CacheControl, DEFAULT_CACHE } from '../serving/completion.js';
-import { defaulted, optional, text } from './fields.js';
+import { defaulted, nameIn, optional, text } from './fields.js';
 import type { Limits } from './limits.js';
 
-const SELECTOR_NAMES = Object.keys(SELECTORS) as SelectorName[];
-const selectorName = z.enum(SELECTOR_NAMES, `must be one of ${SELECTOR_NAMES.join(', ')}`);
+const selectorName = nameIn(SELECTORS, `must be one of ${Object.keys(SELECTORS).join(', ')}`);
 
 const fields = {
   mode: optional(z.enum(CACHE_MODES)).describe('Which KV may be reused.'),

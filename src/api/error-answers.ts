@@ -1,11 +1,11 @@
 /** What an error looks like, in OpenAI's shape and in Anthropic's: see error-response.ts and messages-error.ts. */
 import { z } from 'zod';
-import { ERRORS, type ErrorCode } from '../errors.js';
+import { ERRORS } from '../errors.js';
+import { nameIn } from './fields.js';
 
-const CODES = Object.keys(ERRORS) as ErrorCode[];
 const TYPES = ['invalid_request_error', 'rate_limit_error', 'server_error', 'model_error'] as const;
 
-const code = z.enum(CODES).describe('What went wrong, for programs: see docs/errors.md.');
+const code = nameIn(ERRORS).describe('What went wrong, for programs: see docs/errors.md.');
 const message = z.string().describe('What went wrong, for people.');
 const param = z.string().nullable().describe('The field or parameter at fault.');
 

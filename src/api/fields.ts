@@ -28,7 +28,14 @@ export function looksLike<Shape extends z.ZodType, Schema extends z.ZodType>(
   schema: Schema,
 ): z.ZodType<z.output<Schema>, z.input<Shape>> {
   shapes.add<z.ZodType>(schema, { shape });
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what it takes is told by the shape
   return schema as unknown as z.ZodType<z.output<Schema>, z.input<Shape>>;
+}
+
+/** One of the names in a record. */
+export function nameIn<Name extends string>(record: Readonly<Record<Name, unknown>>, message?: string) {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys of a record are its names
+  return z.enum(Object.keys(record) as Name[], message);
 }
 
 /** The field may be absent or `null`; both give `undefined`. */
@@ -107,7 +114,7 @@ export function someOf<T extends z.ZodType>(item: T, max: number) {
 }
 
 function logitBias(max: number) {
-  const biases = z.unknown().transform((value, context): ReadonlyMap<number, number> => {
+  const checked = z.unknown().transform((value, context): ReadonlyMap<number, number> => {
     const refuse = (message: string, path: string[] = []) => {
       context.issues.push({ code: 'custom', message, path, input: value });
       return new Map();
@@ -127,7 +134,7 @@ function logitBias(max: number) {
     return biases;
   });
   const shape = z.record(z.string().regex(/^[0-9]{1,9}$/), z.number().min(-100).max(100));
-  return looksLike(shape.meta({ maxProperties: max }).nullable(), biases);
+  return looksLike(shape.meta({ maxProperties: max }).nullable(), checked);
 }
 
 const PRIORITY_MAX = 100;

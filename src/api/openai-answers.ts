@@ -1,10 +1,10 @@
 /** What the answers of OpenAI's two completion endpoints look like, whole and as the data of events. */
 import { z } from 'zod';
-import { SELECTORS, type SelectorName } from '#blend';
+import { SELECTORS } from '#blend';
 import { TIERS } from '../serving/completion.js';
 import { tokensByTier } from './cache-answers.js';
 import { errorAnswer } from './error-answers.js';
-import { epochSeconds } from './fields.js';
+import { epochSeconds, nameIn } from './fields.js';
 
 export const usage = z
   .object({
@@ -51,7 +51,7 @@ export const explanation = z
       'too_long',
       'in_prefix',
     ]),
-    selector: z.enum(Object.keys(SELECTORS) as SelectorName[]).nullable(),
+    selector: nameIn(SELECTORS).nullable(),
     recompute_ratio: z.number().nullable(),
     prefix_tokens: z.int(),
     documents: z.array(

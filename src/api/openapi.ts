@@ -14,6 +14,8 @@ import { shapeOf } from './fields.js';
 import { type Answer, json, type Operation, operation, TAGS } from './operation.js';
 
 type Json = Readonly<Record<string, unknown>>;
+/** As zod writes it. */
+type Written = Json & { readonly $defs?: Readonly<Record<string, Json>> };
 
 const JSON_TYPE = 'application/json';
 const LINES_TYPE = 'application/x-ndjson';
@@ -48,28 +50,24 @@ class Components {
 
   /** Schemas that have an id are named by it, and referred to. */
   written(schema: z.ZodType, io: 'input' | 'output'): Json {
+    const text = JSON.stringify(
+      z.toJSONSchema(schema, {
+        io,
+        unrepresentable: 'any',
+        override: ({ zodSchema, jsonSchema }) => {
+          const shape = shapeOf(zodSchema);
+          if (shape !== undefined) replace(jsonSchema, this.written(shape, io));
+          else if (io === 'output') loosen(jsonSchema);
+          else if (zodSchema instanceof z.ZodObject) requireShapes(zodSchema, jsonSchema);
+        },
+      }),
+    );
     const {
       $schema: _,
       $defs = {},
       ...written
-    } = JSON.parse(
-      JSON.stringify(
-        z.toJSONSchema(schema, {
-          io,
-          unrepresentable: 'any',
-          override: ({ zodSchema, jsonSchema }) => {
-            const shape = shapeOf(zodSchema);
-            if (shape !== undefined) replace(jsonSchema, this.written(shape, io));
-            else if (io === 'output') loosen(jsonSchema);
-            else if (zodSchema instanceof z.ZodObject) requireShapes(zodSchema, jsonSchema);
-          },
-        }),
-      ).replaceAll('"#/$defs/', '"#/components/schemas/'),
-    ) as Record<string, unknown>;
-    for (const [name, { id: _id, ...named }] of Object.entries(
-      $defs as Record<string, Record<string, unknown>>,
-    ))
-      this.schemas[name] ??= named;
+    }: Written = JSON.parse(json.replaceAll('"#/$defs/', '"#/components/schemas/'));
+    for (const [name, { id: _id, ...named }] of Object.entries($defs)) this.schemas[name] ??= named;
     return written;
   }
 }
@@ -86,7 +84,7 @@ function loosen(schema: z.core.JSONSchema.BaseSchema): void {
 function requireShapes(object: z.ZodObject, schema: z.core.JSONSchema.BaseSchema): void {
   const shaped = Object.entries(object.shape).filter(([, field]) => {
     const shape = shapeOf(field);
-    return shape !== undefined && shape._zod.optin === undefined;
+    return shape !== undefined && !shape.safeParse(undefined).success;
   });
   const required = new Set([...(schema.required ?? []), ...shaped.map(([name]) => name)]);
   if (required.size > 0) schema.required = [...required];

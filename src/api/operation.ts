@@ -79,6 +79,11 @@ export interface Operation extends Description, Schemas<unknown, unknown, unknow
   readonly handlerWith: (readBody: BodyReader) => RequestHandler;
 }
 
+function read<T>(schema: z.ZodType<T> | undefined, value: unknown): T {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without a schema nothing is known of it
+  return schema === undefined ? (undefined as T) : validate(schema, value);
+}
+
 export function operation<Params = unknown, Query = unknown, Headers = unknown, Body = unknown>({
   handle,
   ...described
@@ -87,8 +92,6 @@ export function operation<Params = unknown, Query = unknown, Headers = unknown, 
     readonly handle: (asked: Asked<Params, Query, Headers, Body>) => void | Promise<void>;
   }): Operation {
   const { params, query, headers, body } = described;
-  const read = <T>(schema: z.ZodType<T> | undefined, value: unknown): T =>
-    schema === undefined ? (undefined as T) : validate(schema, value);
   const handlerWith = (readBody: BodyReader): RequestHandler => {
     return (req, res) =>
       handle({

@@ -33,12 +33,14 @@ interface Fields {
   readonly prompt?: Prompt | undefined;
 }
 
-function requireOnePrompt({ messages, prompt: text }: Fields, context: z.RefinementCtx): void {
-  if ((messages === undefined) !== (text === undefined)) return;
-  const rule =
-    messages === undefined
-      ? 'is missing, and there is no prompt'
-      : 'contradicts prompt: give only one of them';
+function requireOnePrompt(body: object, context: z.RefinementCtx): void {
+  const [hasMessages, hasPrompt] = ['messages', 'prompt'].map(
+    (field) => Reflect.get(body, field) !== undefined,
+  );
+  if (hasMessages !== hasPrompt) return;
+  const rule = hasMessages
+    ? 'contradicts prompt: give only one of them'
+    : 'is missing, and there is no prompt';
   context.addIssue({ code: 'custom', path: ['messages'], message: rule });
 }
 
@@ -53,7 +55,7 @@ export function onePromptWith<Others extends z.ZodRawShape>(limits: Limits, othe
     ]),
     z
       .strictObject({ ...others, messages: optional(messages), prompt: optional(described) })
-      .superRefine((body, context) => requireOnePrompt(body as Fields, context)),
+      .superRefine(requireOnePrompt),
   );
 }
 

@@ -26,25 +26,31 @@ export class RadixkvApiError extends Error {
   }
 }
 
-function objectIn(value: unknown, field: string): object {
-  const found: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, field) : undefined;
-  return typeof found === 'object' && found !== null ? found : {};
+interface ErrorBody {
+  readonly error?: {
+    readonly message?: string;
+    readonly code?: ErrorCode;
+    readonly param?: string | null;
+  } | null;
 }
 
-function textIn(value: object, field: string): string | undefined {
-  const found: unknown = Reflect.get(value, field);
-  return typeof found === 'string' ? found : undefined;
+/** Whatever it is: a proxy answers in its own way. */
+function parsed(text: string): ErrorBody {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 /** Reads the body of a response that is not ok. */
 export async function errorOf(response: Response): Promise<RadixkvApiError> {
-  const body: unknown = await response.json().catch(() => undefined);
-  const error = objectIn(body, 'error');
+  const { error } = parsed(await response.text().catch(() => ''));
   const seconds = Number(response.headers.get('retry-after') ?? Number.NaN);
-  return new RadixkvApiError(textIn(error, 'message') ?? `The server answered ${response.status}.`, {
+  return new RadixkvApiError(error?.message ?? `The server answered ${response.status}.`, {
     status: response.status,
-    code: textIn(error, 'code') as ErrorCode | undefined,
-    param: textIn(error, 'param'),
+    code: error?.code,
+    param: error?.param ?? undefined,
     retryAfterS: Number.isFinite(seconds) ? seconds : undefined,
     requestId: response.headers.get('x-request-id') ?? undefined,
   });

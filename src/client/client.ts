@@ -47,7 +47,7 @@ export class RadixkvClient {
   /** Whether completions would be taken now; that they would not is no error. */
   async ready(options?: CallOptions): Promise<types.Readiness> {
     const response = await this.#transport.open({ path: 'health/ready', ...options });
-    return response.json() as Promise<types.Readiness>;
+    return JSON.parse(await response.text());
   }
 
   /** Since the process started, and what the cache holds now. */

@@ -84,7 +84,7 @@ export class Transport {
       const timeout = AbortSignal.timeout(call.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS);
       const signal = call.signal === undefined ? timeout : AbortSignal.any([timeout, call.signal]);
       const response = await this.open({ ...call, signal });
-      if (response.ok) return response.json() as Promise<Answer>;
+      if (response.ok) return JSON.parse(await response.text());
       await this.#refused(response, retry < retriesMax ? retry : undefined, call.signal);
     }
   }

@@ -34,9 +34,9 @@ function routesOf(app: ReturnType<typeof createApp>): string[] {
 }
 
 /** Every object in a JSON value, with the way to it. */
-function* objectsIn(value: unknown, path = '#'): Generator<[path: string, object: Record<string, unknown>]> {
+function* objectsIn(value: unknown, path = '#'): Generator<[path: string, object: object]> {
   if (typeof value !== 'object' || value === null) return;
-  if (!Array.isArray(value)) yield [path, value as Record<string, unknown>];
+  if (!Array.isArray(value)) yield [path, value];
   for (const [key, child] of Object.entries(value))
     yield* objectsIn(child, `${path}/${key.replaceAll('/', '~1')}`);
 }
@@ -61,6 +61,16 @@ function emptySchemas(document: Document): string[] {
     .map(([path]) => path);
 }
 
+/** What makes something before what asks for it, and what takes it away last. */
+function rank({ method }: Operation): number {
+  return ['put', 'post', 'get', 'delete'].indexOf(method);
+}
+
+/** The body of the operation's example, with other fields. */
+function exampleWith({ example }: Operation, fields: object): object {
+  return { ...Object(example?.body), ...fields };
+}
+
 /** The answer is what the operation's schema says, and has no field that the schema lacks. */
 function assertAnswer({ id, answers }: Operation, status: number, type: string, value: unknown): void {
   const schema = answers[status]?.content[type];
@@ -77,13 +87,13 @@ function eventsIn(text: string): unknown[] {
   );
 }
 
-function urlOf({ path, example }: Operation, base: string, ids: Readonly<Record<string, string>>): URL {
+function urlOf({ path, example }: Operation, base: string, ids: ReadonlyMap<string, string>): URL {
   const filled = path.replace(/[:*](\w+)/g, (_, name: string) => {
-    const value = example?.params?.[name] ?? ids[path];
+    const value = example?.params?.[name] ?? ids.get(path);
     assert(value !== undefined, `${path} has no example of ${name}`);
     return value;
   });
-  return new URL(`${filled}?${new URLSearchParams(example?.query)}`, base);
+  return new URL(`${filled}?${String(new URLSearchParams(example?.query))}`, base);
 }
 
 suite('the document', () => {
@@ -131,11 +141,11 @@ suite('the document', () => {
   test('names each operation once, and refers to nothing that it lacks', () => {
     const ids = operations.map(({ id }) => id);
     assert.deepEqual(ids, [...new Set(ids)]);
-    for (const [path, { $ref: ref }] of objectsIn(document))
-      if (typeof ref === 'string') {
-        const found = at(document, ref);
-        assert(typeof found === 'object' && found !== null && !('$ref' in found), `${path} refers to ${ref}`);
-      }
+    for (const [path, object] of objectsIn(document)) {
+      if (!('$ref' in object) || typeof object.$ref !== 'string') continue;
+      const found = at(document, object.$ref);
+      assert(typeof found === 'object' && found !== null && !('$ref' in found), `${path}: ${object.$ref}`);
+    }
   });
 
   test('says of every field and parameter what it takes: what checks by code has a shape by looksLike', () => {
@@ -164,7 +174,7 @@ suite('the document', () => {
   });
 
   test('has examples that work, and schemas that are true of every answer', async () => {
-    const ids: Record<string, string> = {};
+    const ids = new Map<string, string>();
     const model = parts.service.model.id;
     const answered = new Set<string>();
     const ask = async (each: Operation, body = each.example?.body) => {
@@ -187,23 +197,17 @@ suite('the document', () => {
       const values = isJson ? [JSON.parse(text)] : type === 'text/event-stream' ? eventsIn(text) : [text];
       assert(values.length > 0, each.id);
       for (const value of values) assertAnswer(each, response.status, type, value);
-      if (response.status >= 201 && isJson) ids[`${each.path}/:id`] = values[0].id;
+      if (response.status >= 201 && isJson) ids.set(`${each.path}/:id`, values[0].id);
       answered.add(each.id);
     };
-    // What makes something before what asks for it, and what takes it away last.
-    const rank = ({ method }: Operation) => ['put', 'post', 'get', 'delete'].indexOf(method);
     for (const each of operations.toSorted((a, b) => rank(a) - rank(b))) {
       if (each.id === 'streamCacheEvents') continue;
       await ask(each);
       if (each.tag !== 'completions') continue;
-      for (const logprobs of each.id === 'createMessage' ? [{}] : [{}, { logprobs: 1 }])
-        await ask(each, {
-          ...(each.example!.body as object),
-          ...(each.id === 'createChatCompletion' && 'logprobs' in logprobs
-            ? { logprobs: true, top_logprobs: 1 }
-            : logprobs),
-          stream: true,
-        });
+      await ask(each, exampleWith(each, { stream: true }));
+      if (each.id === 'createMessage') continue;
+      const logprobs = each.id === 'createCompletion' ? { logprobs: 1 } : { logprobs: true, top_logprobs: 1 };
+      await ask(each, exampleWith(each, { ...logprobs, stream: true }));
     }
     const chat = operations.find(({ id }) => id === 'createChatCompletion')!;
     await ask(chat, {
@@ -234,9 +238,9 @@ suite('the document', () => {
     let rest = '';
     for await (const piece of response.body!.pipeThrough(new TextDecoderStream())) {
       const end = (rest + piece).lastIndexOf('\n\n') + 2;
-      for (const event of eventsIn((rest + piece).slice(0, end)) as { type: string }[]) {
+      for (const event of eventsIn((rest + piece).slice(0, end))) {
         assertAnswer(each, 200, 'text/event-stream', event);
-        missing.delete(event.type);
+        missing.delete(String(Reflect.get(Object(event), 'type')));
       }
       rest = (rest + piece).slice(end);
       if (missing.size === 0) break;
@@ -245,26 +249,19 @@ suite('the document', () => {
   }
 
   test('has the errors that there are, with their codes', async () => {
-    const post = (path: string, body: string) =>
-      fetch(`${server.url}${path}`, {
-        method: 'POST',
-        body,
-        headers: { 'content-type': 'application/json' },
-      });
     const cases = [
       ['/v1/chat/completions', '{', 'Error'],
       ['/v1/cache/warm', '{"model": "other", "prompts": [{"prompt": "a"}]}', 'Error'],
       ['/v1/messages', '{"model": 1}', 'MessagesError'],
     ] as const;
     for (const [path, body, name] of cases) {
-      const response = await post(path, body);
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${server.url}${path}`, { method: 'POST', body, headers });
       const answer = JSON.parse(await response.text());
-      const described = at(
-        document,
-        `#/paths/${path.replaceAll('/', '~1')}/post/responses/${response.status}`,
-      );
-      const [shape, codes] = (described as { content: Record<string, { schema: { allOf: unknown[] } }> })
-        .content['application/json']!.schema.allOf;
+      const place = `#/paths/${path.replaceAll('/', '~1')}/post/responses/${response.status}`;
+      const allOf = at(document, `${place}/content/application~1json/schema/allOf`);
+      assert(Array.isArray(allOf), place);
+      const [shape, codes] = allOf;
       assert.deepEqual(shape, { $ref: `#/components/schemas/${name}` });
       const code = answer.error.code ?? answer.error.details.error_code;
       assert(JSON.stringify(codes).includes(`"${code}"`), `${path} ${code}`);
@@ -286,7 +283,7 @@ test('an error in a stream is one of the events that are described', async () =>
       const response = await fetch(`${server.url}${each.path}`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ ...(each.example!.body as object), stream: true }),
+        body: JSON.stringify(exampleWith(each, { stream: true })),
       });
       const events = eventsIn(await response.text());
       for (const event of events) assertAnswer(each, 200, 'text/event-stream', event);

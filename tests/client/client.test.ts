@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { suite, test } from 'node:test';
 import { RadixkvApiError, RadixkvClient, type RadixkvClientOptions } from '../../src/client/index.js';
 import { fuzzedServer } from '../support/fuzzed-server.js';
@@ -16,7 +15,9 @@ async function clientOf(t: Hooks, listener: RequestListener, options: Partial<Ra
     server.closeAllConnections();
     server.close();
   });
-  const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/below`;
+  const address = server.address();
+  assert(typeof address === 'object' && address !== null);
+  const baseUrl = `http://127.0.0.1:${address.port}/below`;
   return new RadixkvClient({ baseUrl, ...options });
 }
 
@@ -106,10 +107,13 @@ test('that a server is not ready is an answer', async (t) => {
   assert.deepEqual(await client.ready(), body);
 });
 
-suite('events', () => {
-  const removed = (seq: number) =>
-    `id: ${seq}\ndata: ${JSON.stringify({ seq, ts: 0, type: 'BlockRemoved', block_hashes: [], medium: 'CPU', reason: 'expired' })}\n\n`;
+/** A frame of the stream. */
+function removed(seq: number): string {
+  const event = { seq, ts: 0, type: 'BlockRemoved', block_hashes: [], medium: 'CPU', reason: 'expired' };
+  return `id: ${seq}\ndata: ${JSON.stringify(event)}\n\n`;
+}
 
+suite('events', () => {
   test('go on where the connection broke, also before the first one came, in a frame or between two', async (t) => {
     const asked: (string | null)[] = [];
     const connections = [

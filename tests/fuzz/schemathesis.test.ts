@@ -51,12 +51,23 @@ test('what schemathesis makes of the OpenAPI document is answered as it says, an
   const folder = await mkdtemp(join(tmpdir(), 'radixkv-schemathesis-'));
   const server = await fuzzedServer(t);
   t.after(() => rm(folder, { recursive: true }));
-  const flags = ['--url', server.url, '--max-time', seconds, '--seed', seed, '--max-examples', `${CASES}`];
+  const flags = {
+    '--url': server.url,
+    '--max-time': seconds,
+    '--seed': seed,
+    '--max-examples': String(CASES),
+    '--request-timeout': '30',
+  };
   const child = spawn(
     SCHEMATHESIS!,
     [
-      ...['--config-file', join(HERE, 'schemathesis.toml'), 'run', `${server.url}/openapi.json`],
-      ...[...flags, '--request-timeout', '30', '--continue-on-failure', '--no-color'],
+      '--config-file',
+      join(HERE, 'schemathesis.toml'),
+      'run',
+      `${server.url}/openapi.json`,
+      '--continue-on-failure',
+      '--no-color',
+      ...Object.entries(flags).flat(),
     ],
     {
       cwd: folder,
