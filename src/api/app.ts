@@ -12,6 +12,7 @@ import { RadixkvError } from '../errors.js';
 import type { History } from '../history/history.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
+import type { Tracing } from '../tracing/spans.js';
 import { createBodyReader } from './body.js';
 import { type CacheControls, cacheOperations } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
@@ -19,7 +20,7 @@ import { completionOperation } from './completion-route.js';
 import { pageOperations } from './dashboard-route.js';
 import { batchOperation } from './document-batch.js';
 import { documentOperations } from './document-routes.js';
-import { openAiError, respondWithError } from './error-response.js';
+import { countErrors, openAiError, respondWithError } from './error-response.js';
 import { type Access, identify } from './identity.js';
 import { healthOperations, modelOperations } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
@@ -29,6 +30,7 @@ import { documentOperation } from './openapi.js';
 import { mount, type Operation } from './operation.js';
 import { requestId } from './request-id.js';
 import { requestLog } from './request-log.js';
+import { traceRequests } from './request-span.js';
 import { statisticsOperations } from './statistics-routes.js';
 import { createTextDialect } from './text-dialect.js';
 
@@ -45,6 +47,8 @@ export interface AppParts {
   readonly access?: Access;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
+  /** Absent: nothing is traced. */
+  readonly tracing?: Tracing;
   readonly limits?: Partial<Limits>;
 }
 
@@ -89,7 +93,7 @@ export function operationsOf({
 }
 
 export function createApp(parts: AppParts): Express {
-  const { access, logger } = parts;
+  const { statistics, access, logger, tracing } = parts;
   const readBody = createBodyReader({ ...DEFAULT_LIMITS, ...parts.limits });
   const operations = operationsOf(parts);
   const app = express();
@@ -104,10 +108,12 @@ export function createApp(parts: AppParts): Express {
     mount(app, those, readBody);
   };
   mountThose(true);
+  if (tracing !== undefined) app.use(traceRequests(tracing));
   app.use(identify(access));
   mountThose(false);
 
   app.use(refusePath);
+  app.use(countErrors(statistics));
   app.use(MESSAGES_PATH, respondWithError(messagesError));
   app.use(respondWithError(openAiError));
   return app;

@@ -8,7 +8,7 @@
  */
 import { z } from 'zod';
 import { ERRORS, type ErrorCode } from '../errors.js';
-import { packageVersion } from '../package-version.js';
+import { packageVersion } from '../version.js';
 import { errorAnswer, messagesErrorAnswer } from './error-answers.js';
 import { shapeOf } from './fields.js';
 import { type Answer, json, type Operation, operation, TAGS } from './operation.js';
@@ -66,7 +66,7 @@ class Components {
       $schema: _,
       $defs = {},
       ...written
-    }: Written = JSON.parse(json.replaceAll('"#/$defs/', '"#/components/schemas/'));
+    }: Written = JSON.parse(text.replaceAll('"#/$defs/', '"#/components/schemas/'));
     for (const [name, { id: _id, ...named }] of Object.entries($defs)) this.schemas[name] ??= named;
     return written;
   }
