@@ -83,7 +83,7 @@ const rules: Record<string, Rule> = {
   'at run time the client needs only itself': (sources) =>
     [...sources].flatMap(([path, text]) => {
       if (!path.startsWith('src/client/')) return [];
-      const statements = text.matchAll(/^(?:import|export) (?!type)[^;]*?'([^'\n]+)'/gm);
+      const statements = text.matchAll(/^(?:import|export) (?!type )(?:[^;']*? from )?'([^'\n]+)'/gm);
       const foreign = [...statements].map(([, name]) => name!).filter((name) => !name.startsWith('./'));
       return foreign.map((name) => `${path} imports ${name}`);
     }),
@@ -136,7 +136,7 @@ test('each rule finds its planted offender, and nothing else', () => {
     ['src/bare.ts', 'export {};'],
     [
       'src/client/index.ts',
-      "// Runs.\nimport type { A } from '../bare.js';\nexport { ERRORS } from '../errors.js';\nimport 'zod';",
+      "// Runs.\nimport type { A } from '../src/bare.js';\nexport { ERRORS } from '../src/errors.js';\nimport 'zod';",
     ],
     ['tests/a.test.ts', "import { deep } from '../radix/a.js';\nimport '../src/bare.js';"],
   ]);
@@ -145,7 +145,7 @@ test('each rule finds its planted offender, and nothing else', () => {
     [
       ['radix/index.ts imports express', 'radix/index.ts imports #storage'],
       ['storage/index.ts imports ../radix/a.js'],
-      ['src/client/index.ts imports ../errors.js', 'src/client/index.ts imports zod'],
+      ['src/client/index.ts imports ../src/errors.js', 'src/client/index.ts imports zod'],
       ['src/lonely.ts'],
       ['src/bare.ts'],
       ['src/engine.worker.ts'],
