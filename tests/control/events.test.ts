@@ -177,6 +177,7 @@ suite('cache events', () => {
     const later = await listen(server, { lastEventId: '1' });
     await sleep(50);
     assert.deepEqual(later.received, all.received.slice(1));
+    assert.deepEqual([all.positions, later.positions], [[0], [1]]);
     await server.close();
     await Promise.all([all.ended, later.ended, other.ended]);
   });
