@@ -136,7 +136,7 @@ function bucketOf(atMs: number, requests: number): PendingCounts {
 
 function countsOfMany(count: number): Counts {
   const sum = noCounts();
-  const one = countsOf('completed', USAGE, 139);
+  const one = countsOf('completed', { usage: USAGE, ttftMs: TIMINGS.ttftMs }, 139);
   for (let i = 0; i < count; i++) addCounts(sum, one);
   return sum;
 }
@@ -145,6 +145,10 @@ const tenantOf = (tenant: number): string => tenant.toString(16).padStart(16, '0
 
 function requestOf(i: number): RequestRecord {
   return {
+    id: `cmpl-${i}`,
+    requestId: `req_${i}`,
+    owner: '',
+    wallMs: 0,
     endpoint: ENDPOINTS[i % ENDPOINTS.length]!,
     tenant: tenantOf(i % GROUPS_MAX),
     model: MODEL,

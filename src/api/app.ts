@@ -68,7 +68,7 @@ const refusePath: RequestHandler = (req) => {
 };
 
 function addCacheRoutes(app: Express, routes: CacheRoutes): void {
-  const { lookup, explain, warm, pins, clear, tree, events } = routes;
+  const { lookup, explain, warm, pins, clear, tree, events, top, requests } = routes;
   app.route('/v1/cache').delete(clear).all(refuseMethod('DELETE'));
   app.route('/v1/cache/lookup').post(lookup).all(refuseMethod('POST'));
   app.route('/v1/cache/explain').post(explain).all(refuseMethod('POST'));
@@ -78,6 +78,9 @@ function addCacheRoutes(app: Express, routes: CacheRoutes): void {
   app.route('/v1/cache/pins/:id').get(pins.get).delete(pins.delete).all(refuseMethod('GET, DELETE'));
   app.route('/v1/cache/tree').get(tree).all(refuseMethod('GET'));
   app.route('/v1/cache/events').get(events).all(refuseMethod('GET'));
+  app.route('/v1/cache/top').get(top).all(refuseMethod('GET'));
+  app.route('/v1/requests').get(requests.list).all(refuseMethod('GET'));
+  app.route('/v1/requests/:id').get(requests.get).all(refuseMethod('GET'));
 }
 
 export function createApp(parts: AppParts): Express {
@@ -121,7 +124,7 @@ export function createApp(parts: AppParts): Express {
       .delete(byId.delete)
       .all(refuseMethod('GET, PUT, DELETE'));
   }
-  if (controls !== undefined) addCacheRoutes(app, cacheRoutes({ ...controls, service, readBody, limits }));
+  if (controls !== undefined) addCacheRoutes(app, cacheRoutes({ ...controls, documents, service, readBody, limits }));
   app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
   app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));
   app.route('/v1/cache/stats').get(cacheStats(statistics, history)).all(refuseMethod('GET'));

@@ -8,6 +8,9 @@ import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
+import type { PassageFinder } from '../serving/passages.js';
+import type { RecentRequests } from '../serving/recent-requests.js';
+import type { Savings } from '../serving/savings.js';
 import type { BodyReader } from './body.js';
 import { cacheSalt } from './cache-schema.js';
 import { modelNotFound } from './error-response.js';
@@ -17,6 +20,7 @@ import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
+import { recentById, recentList, topRoute } from './recent-routes.js';
 import { validate } from './validate.js';
 
 export interface CacheControls {
@@ -24,9 +28,13 @@ export interface CacheControls {
   readonly warming: Warming;
   readonly pins: Pins;
   readonly events: CacheEvents;
+  readonly recent: RecentRequests;
+  readonly savings: Savings;
 }
 
 interface RouteParts extends CacheControls {
+  /** Absent: there are no stored documents. */
+  readonly documents?: PassageFinder | undefined;
   readonly service: CompletionService;
   readonly readBody: BodyReader;
   readonly limits: Limits;
@@ -131,7 +139,8 @@ function nodeJson({
 type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
 
 /** By path and method. */
-export type CacheRoutes = Handlers<'lookup' | 'explain' | 'clear' | 'tree' | 'events'> & {
+export type CacheRoutes = Handlers<'lookup' | 'explain' | 'clear' | 'tree' | 'events' | 'top'> & {
+  readonly requests: Handlers<'list' | 'get'>;
   readonly warm: Handlers<'post' | 'get' | 'delete'>;
   readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
 };
@@ -146,6 +155,8 @@ export function cacheRoutes(parts: RouteParts): CacheRoutes {
     clear: clearRoute(parts),
     tree: treeRoute(parts),
     events: eventsRoute(parts.events, parts.limits),
+    top: topRoute(parts),
+    requests: { list: recentList(parts), get: recentById(parts) },
   };
 }
 

@@ -9,7 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
 import type { CompletionService } from '../serving/completion.js';
-import type { Outcome, Statistics } from '../serving/statistics.js';
+import type { Outcome, RequestRecord, Statistics } from '../serving/statistics.js';
 import { answerInStream, answerWhole } from './answer.js';
 import type { BodyReader } from './body.js';
 import type { Dialect, End } from './dialect.js';
@@ -17,6 +17,7 @@ import { modelNotFound, toRadixkvError } from './error-response.js';
 import { secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import { saltedNamespace } from './namespace.js';
+import { requestIdOf } from './request-id.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
 function clientGone(res: Response): AbortSignal {
@@ -25,10 +26,6 @@ function clientGone(res: Response): AbortSignal {
     if (!res.writableFinished) aborter.abort();
   });
   return aborter.signal;
-}
-
-function outcomeOf(error: unknown): Outcome {
-  return toRadixkvError(error).status < 500 ? 'refused' : 'failed';
 }
 
 export function completionRoute({
@@ -43,16 +40,13 @@ export function completionRoute({
   readonly readBody: BodyReader;
 }): RequestHandler {
   const serve = async (
-    req: Request,
-    res: Response,
-    signal: AbortSignal,
+    { req, res, id, signal }: { req: Request; res: Response; id: string; signal: AbortSignal },
     onEnd: (end: End, n: number) => void,
   ) => {
     const parsed = dialect.parse(await readBody(req, res));
     const { model } = service;
     if (parsed.model !== model.id) throw modelNotFound(model.id);
     const { namespace: tenant, chargeTokens } = identityOf(res);
-    const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
     const namespace = saltedNamespace(tenant, parsed.cacheSalt);
     const events = service.complete({ ...parsed.work, id, tenant, namespace, chargeTokens, signal });
     const head = { id, created: secondsOf(Date.now()), model };
@@ -60,24 +54,33 @@ export function completionRoute({
     await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
   };
   return async (req, res) => {
+    const startedAt = performance.now();
     const signal = clientGone(res);
-    let report: { usage: End['usage']; timings: End['timings']; choices: number } | undefined;
+    const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
+    let said: Pick<RequestRecord, 'report' | 'trace' | 'error'> = {};
     let outcome: Outcome = 'completed';
     try {
-      await serve(req, res, signal, ({ usage, timings }, choices) => {
-        report = { usage, timings, choices };
+      await serve({ req, res, id, signal }, ({ usage, timings, trace }, choices) => {
+        said = { report: { usage, timings, choices }, ...(trace && { trace }) };
       });
     } catch (error) {
-      outcome = outcomeOf(error);
+      const { status, code } = toRadixkvError(error);
+      outcome = status < 500 ? 'refused' : 'failed';
+      said = { ...said, error: code };
       throw error;
     } finally {
       if (signal.aborted) outcome = 'aborted';
+      const { tenant, namespace: owner } = identityOf(res);
       statistics.record({
+        id,
+        requestId: requestIdOf(res),
         endpoint: dialect.endpoint,
-        tenant: identityOf(res).tenant,
+        tenant,
+        owner,
         model: service.model.id,
         outcome,
-        ...(report === undefined ? {} : { report }),
+        ...said,
+        wallMs: performance.now() - startedAt,
       });
     }
   };

@@ -7,7 +7,8 @@ import { z } from 'zod';
 import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
 import { WINDOW_NAMES } from '../history/resolutions.js';
-import { TIERS, type Tier } from '../serving/completion.js';
+import { TIERS, type Tier, type TierTokens } from '../serving/completion.js';
+import { type HistogramReading, observed, quantile } from '../histogram.js';
 import {
   blendedOf,
   blendedTokensOf,
@@ -15,14 +16,18 @@ import {
   cachedOf,
   cachedTokensOf,
   exactHitRateOf,
+  HIT_CLASSES,
   hitRateOf,
   noCounts,
+  regretOf,
   savedSecondsOf,
+  ttftOf,
 } from '../serving/counts.js';
 import type {
   ClassReading,
   DiskReading,
   HistoryReading,
+  LivesReading,
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
@@ -94,16 +99,36 @@ export function countsJson(counts: Counts) {
     exact_hit_rate: exactHitRateOf(counts) ?? null,
     saved_prefill_seconds: savedSecondsOf(counts) ?? null,
     unpriced_tokens: counts.unpricedTokens,
+    regret_tokens: counts.regretHostTokens + counts.regretDiskTokens,
+    ttft_ms: Object.fromEntries(HIT_CLASSES.map((hit) => [hit, ttftJson(ttftOf(counts, hit))])),
+  };
+}
+
+/** Milliseconds; null without a request. */
+function ttftJson(seconds: HistogramReading) {
+  const requests = observed(seconds);
+  const ms = (value: number | undefined) => (value === undefined ? null : Math.round(value * 1000));
+  return {
+    requests,
+    mean: ms(requests === 0 ? undefined : seconds.sum / requests),
+    p50: ms(quantile(seconds, 0.5)),
+    p95: ms(quantile(seconds, 0.95)),
   };
 }
 
 function tokensByTierJson(counts: Counts) {
   const [cached, blended] = [cachedOf(counts), blendedOf(counts)];
-  const tokens = (tier: Tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] });
+  const regret: Partial<TierTokens> = regretOf(counts);
+  const tokens = (tier: Tier) => ({
+    cached_tokens: cached[tier],
+    blended_tokens: blended[tier],
+    regret_tokens: regret[tier] ?? null,
+  });
   return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
 }
 
-function countsByTierJson(counts: Counts) {
+/** The same, and by tier. */
+export function countsByTierJson(counts: Counts) {
   return { ...countsJson(counts), by_tier: tokensByTierJson(counts) };
 }
 
@@ -126,6 +151,23 @@ function mapValues<In, Out>(
   to: (value: In) => Out,
 ): Record<string, Out> {
   return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, to(value)]));
+}
+
+/** Null where evicted chunks are not told apart. */
+function livesJson(lives: LivesReading | undefined) {
+  if (lives === undefined) return null;
+  const { ageS, uses, regretS } = lives;
+  return {
+    chunks: observed(ageS),
+    age_seconds: percentilesJson(ageS),
+    uses: percentilesJson(uses),
+    regretted_chunks: observed(regretS),
+    regretted_after_seconds: percentilesJson(regretS),
+  };
+}
+
+function percentilesJson(histogram: HistogramReading) {
+  return { p50: quantile(histogram, 0.5) ?? null, p90: quantile(histogram, 0.9) ?? null };
 }
 
 /** Null without a disk tier. */
@@ -156,12 +198,17 @@ function historyJson(history: HistoryReading | undefined) {
 }
 
 function processJson(statistics: Statistics) {
-  const { tiers, radixNodes, cachedChunks, disk, history } = statistics.gauges();
+  const { tiers, lives, radixNodes, cachedChunks, disk, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
-    by_tier: Object.fromEntries(TIERS.map((tier) => [tier, { ...tokens[tier], ...tierJson(tiers[tier]) }])),
+    by_tier: Object.fromEntries(
+      TIERS.map((tier) => [
+        tier,
+        { ...tokens[tier], ...tierJson(tiers[tier]), evicted: livesJson(lives?.[tier]) },
+      ]),
+    ),
     disk: diskJson(disk),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),

@@ -15,7 +15,7 @@ export function usageJson({ promptTokens, completionTokens, cachedTokens, blende
 }
 
 /** Milliseconds to the microsecond. */
-function rounded(value: number): number {
+export function rounded(value: number): number {
   return Math.round(value * 1000) / 1000;
 }
 

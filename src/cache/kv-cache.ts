@@ -22,6 +22,7 @@ import type { BreakEven } from './break-even.js';
 import { type Accepts, commonPrefix, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
 import {
   type FoundChunk,
+  type NodeRows,
   type OutlinedNode,
   type PrefixCache,
   type PrefixLease,
@@ -43,6 +44,8 @@ export interface OpenedRun {
   readonly cached: RowsByTier;
   /** The others: from a lossy copy, or of a blended prompt that this one continues. */
   readonly blended: RowsByTier;
+  /** Those of them that the tree knows, by its nodes. */
+  readonly nodes: readonly NodeRows[];
 }
 
 export interface OpenOptions {
@@ -308,7 +311,7 @@ export class KvCache {
     if (isPrivate) {
       const run = await this.scratch(namespace, capacityTokens);
       run?.tokens.set(tokens);
-      return run && { run, cached: NOTHING, blended: NOTHING };
+      return run && { run, cached: NOTHING, blended: NOTHING, nodes: [] };
     }
     const wanted = tokens.subarray(0, tokens.length - 1);
     const lease = this.#acquire(namespace, wanted, accepts);
@@ -354,10 +357,13 @@ export class KvCache {
     }
   }
 
-  /** Keeps the rows of `tokens` (whole chunks), with which a scratch run begins and which were made by prefill. */
-  async store(run: Run, tokens: Int32Array): Promise<void> {
+  /**
+   * Keeps the rows of `tokens` (whole chunks), with which a scratch run begins and which were made by prefill.
+   * @returns as `commit`
+   */
+  async store(run: Run, tokens: Int32Array): Promise<RowsByTier> {
     this.#settled(run, tokens.length);
-    await this.#sealAll(run, tokens);
+    return this.#sealAll(run, tokens);
   }
 
   /**
@@ -399,7 +405,11 @@ export class KvCache {
       const onDevice = Math.max(0, Math.min(end, device) - start);
       return { device: onDevice, host: Math.max(0, end - below) - disk, disk };
     };
-    return { cached: rowsByTier(0, run.exact), blended: rowsByTier(run.exact, run.length) };
+    return {
+      cached: rowsByTier(0, run.exact),
+      blended: rowsByTier(run.exact, run.length),
+      nodes: this.#prefixes?.byNode(used) ?? [],
+    };
   }
 
   /**
@@ -494,12 +504,14 @@ export class KvCache {
   /**
    * Rows `[run.settled, end)` were made by prefill: they may be shared, and whole chunks go to the host tier. Not so
    * where they stand behind blended rows.
+   *
+   * @returns those of them that a tier had evicted, in whole chunks
    */
-  async commit(run: Run, end: number): Promise<void> {
+  async commit(run: Run, end: number): Promise<RowsByTier> {
     run.length = Math.max(run.length, end);
-    if (run.blended > 0) return;
+    if (run.blended > 0) return NOTHING;
     this.#settled(run, end);
-    if (!run.isPrivate) await this.#sealAll(run, run.tokens.subarray(0, end));
+    return run.isPrivate ? NOTHING : this.#sealAll(run, run.tokens.subarray(0, end));
   }
 
   /** Rows `[run.settled, end)` of a whole prompt were blended. */
@@ -515,22 +527,31 @@ export class KvCache {
   }
 
   /** Whole chunks of `tokens`, which a run begins with → the host tier. */
-  async #sealAll(run: Run, tokens: Int32Array): Promise<void> {
+  async #sealAll(run: Run, tokens: Int32Array): Promise<RowsByTier> {
     const chunks = Math.floor(tokens.length / this.#layout.chunkTokens);
-    if (this.#prefixes === undefined || chunks === 0) return;
+    if (this.#prefixes === undefined || chunks === 0) return NOTHING;
     const whole = tokens.subarray(0, chunks * this.#layout.chunkTokens);
-    let sealed: number;
-    do sealed = await this.#seal(run, whole, this.#prefixes);
-    while (sealed > 0 && sealed < chunks);
+    const regretted = { ...NOTHING };
+    let end: number;
+    do {
+      const sealed = await this.#seal(run, whole, this.#prefixes);
+      end = sealed.end;
+      regretted.host += sealed.regretted.host;
+      regretted.disk += sealed.regretted.disk;
+    } while (end > 0 && end < chunks);
+    return regretted;
   }
 
-  /** Seals what the tiers lack of `tokens`, up to the next present chunk: the end of what it sealed, in chunks. */
-  async #seal(run: Run, tokens: Int32Array, prefixes: PrefixCache): Promise<number> {
+  /**
+   * Seals what the tiers lack of `tokens`, up to the next present chunk.
+   * @returns the end of what it sealed, in chunks (0: nothing), and what of it had been evicted, in tokens
+   */
+  async #seal(run: Run, tokens: Int32Array, prefixes: PrefixCache) {
     const { namespace } = run;
     const lease = prefixes.acquire(namespace, tokens, 'whole chunks');
     try {
       const reserved = prefixes.reserve(namespace, tokens, lease);
-      if (reserved.length === 0) return 0;
+      if (reserved.length === 0) return { end: 0, regretted: NOTHING };
       const { chunkTokens } = this.#layout;
       const slots = reserved.map(({ slot, index }) => {
         return { slot, start: index * chunkTokens, rows: chunkTokens };
@@ -538,8 +559,13 @@ export class KvCache {
       try {
         const { result } = await this.#engine.call<'seal'>({ op: 'seal', run: run.id, chunks: slots });
         const { checksums } = result;
-        prefixes.commit(namespace, tokens, { lease, chunks: reserved, checksums, exactTokens: run.exact });
-        return reserved.at(-1)!.index + 1;
+        const regretted = prefixes.commit(namespace, tokens, {
+          lease,
+          chunks: reserved,
+          checksums,
+          exactTokens: run.exact,
+        });
+        return { end: reserved.at(-1)!.index + 1, regretted };
       } catch (error) {
         prefixes.abort(reserved);
         throw error;

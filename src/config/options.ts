@@ -86,6 +86,10 @@ export interface ServeOptions {
   readonly tpotTargetMs: number;
   /** Milliseconds for which a request may be overtaken by those with more in the cache. */
   readonly patienceMs: number;
+  /** Requests that ended last, of which is kept what they went through; 0 keeps none. */
+  readonly recentRequests: number;
+  /** Whether short parts of their prompts are kept too, and of prefixes that are used often: in memory only. */
+  readonly keepExcerpts: boolean;
 }
 
 export interface OptionRow {
@@ -188,6 +192,13 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     'how long a request may be overtaken by later ones with more in the cache',
     () => '5000',
   ),
+  row('recentRequests', '<number>', 'ended requests that can be looked at; 0 for none', () => '200'),
+  row(
+    'keepExcerpts',
+    '[boolean]',
+    'keep short parts of prompts in memory, to tell why they missed and which are used most',
+    () => 'true',
+  ),
 ];
 
 const path = z
@@ -229,6 +240,8 @@ const SCHEMA = z.object({
   maxQueueTokens: integer(1, 100_000_000),
   tpotTargetMs: integer(1, 60_000),
   patienceMs: integer(0, 3_600_000),
+  recentRequests: integer(0, 10_000),
+  keepExcerpts: flag(),
 });
 
 /** Option values as text; what is absent takes its default. */

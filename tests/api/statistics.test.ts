@@ -126,7 +126,16 @@ test('an aborted request counts the tokens that the service reports for it', () 
     computedTokens: 3,
   };
   const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
-  const request = { endpoint: 'completions', tenant: 'anonymous', model: 'm', outcome: 'aborted' } as const;
+  const request = {
+    id: 'cmpl-1',
+    requestId: 'req_1',
+    endpoint: 'completions',
+    tenant: 'anonymous',
+    owner: '',
+    model: 'm',
+    outcome: 'aborted',
+    wallMs: 1,
+  } as const;
   statistics.record({
     ...request,
     report: { usage, timings, choices: 1 },

@@ -44,8 +44,7 @@ class Desk {
   /** One request, `afterMs` later than what was before. */
   add(afterMs = 0, tenant = 'anonymous', counts = counted()): void {
     this.clock.nowMs += afterMs;
-    const request = { endpoint: 'completions', model: 'm', tenant, outcome: 'completed' } as const;
-    this.history.add(request, counts);
+    this.history.add({ endpoint: 'completions', model: 'm', tenant }, counts);
   }
 
   total(...asked: Parameters<History['read']>): Counts {
@@ -210,7 +209,7 @@ suite('the file of a history', () => {
     const made = desk(t);
     for (const file of [made.file, join(made.directory, 'missing', 'statistics.sqlite')]) {
       const history = History.open({ file, clock: made.clock, logger: made.logger });
-      history.add({ endpoint: 'completions', model: 'm', tenant: 't', outcome: 'failed' }, counted());
+      history.add({ endpoint: 'completions', model: 'm', tenant: 't' }, counted());
       assert.deepEqual(history.read('1m').total, counted());
       assert.equal(history.reading().faults.not_opened, 1);
       history.close();
