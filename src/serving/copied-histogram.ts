@@ -15,23 +15,28 @@ export class CopiedHistogram extends Histogram {
     this.#from = from;
   }
 
-  override async get(): ReturnType<Histogram['get']> {
+  /** What the registry asks of a histogram to print it, though it is not in its type. */
+  async getForPromString() {
     const { name, help } = this.#config;
     const [label, read] = this.#from;
-    const values = read().flatMap(([value, reading]) => {
-      const labels = { [label]: value };
+    const values = read().flatMap(([value, { bounds, counts, sum }]) => {
+      const sharedLabels = { [label]: value };
       let below = 0;
-      const buckets = reading.counts.map((count, i) => {
+      const buckets = counts.map((count, i) => {
         below += count;
-        const le = reading.bounds[i] ?? '+Inf';
-        return { metricName: `${name}_bucket`, exemplar: null, labels: { ...labels, le }, value: below };
+        return {
+          metricName: `${name}_bucket`,
+          labels: { le: bounds[i] ?? '+Inf' },
+          sharedLabels,
+          value: below,
+        };
       });
       return [
         ...buckets,
-        { metricName: `${name}_sum`, labels, value: reading.sum },
-        { metricName: `${name}_count`, labels, value: observed(reading) },
+        { metricName: `${name}_sum`, labels: {}, sharedLabels, value: sum },
+        { metricName: `${name}_count`, labels: {}, sharedLabels, value: observed({ counts }) },
       ];
     });
-    return { ...(await super.get()), name, help, values };
+    return { name, help, type: 'histogram', aggregator: 'sum', values };
   }
 }

@@ -37,7 +37,8 @@ export class RecentRequests {
     return newestFirst.filter((each) => owner === undefined || each.owner === owner).slice(0, count);
   }
 
-  get(requestId: string, owner: string | undefined): RecentRequest | undefined {
-    return this.list(this.#max, owner).find((each) => each.requestId === requestId);
+  /** One of these. */
+  get(id: string, owner: string | undefined): RecentRequest | undefined {
+    return this.list(this.#max, owner).find((each) => each.id === id);
   }
 }
