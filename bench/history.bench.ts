@@ -18,7 +18,7 @@ import { floorTo, RESOLUTIONS } from '../src/history/resolutions.js';
 import type { CompletionService } from '../src/serving/completion.js';
 import { addCounts, type Counts, countsOf, noCounts } from '../src/serving/counts.js';
 import { ENDPOINTS, type RequestRecord, Statistics } from '../src/serving/statistics.js';
-import { median } from './statistics.js';
+import { median, quantileOf } from './statistics.js';
 import { digits } from './table.js';
 
 const MODEL = 'smollm2-135m-instruct';
@@ -211,6 +211,5 @@ function recordTime(statistics: Statistics): number {
 }
 
 function summary(times: readonly number[]): { readonly median: number; readonly p99: number } {
-  const sorted = [...times].sort((a, b) => a - b);
-  return { median: median(sorted), p99: sorted[Math.ceil(sorted.length * 0.99) - 1]! };
+  return { median: median(times), p99: quantileOf(times, 0.99) };
 }
