@@ -54,17 +54,19 @@ export async function lookupBench(options: {
     const model = await importFor(dataDir, gguf, weights);
     const tokenizer = await createTokenizer(model.directory);
     const random = seededRandom(5);
-    const prompts = Array.from({ length: lookups }, () =>
-      cutDocument(tokenizer, sentences(random, PROMPT_SENTENCES), PROMPT_TOKENS).document.text,
+    const prompts = Array.from(
+      { length: lookups },
+      () => cutDocument(tokenizer, sentences(random, PROMPT_SENTENCES), PROMPT_TOKENS).document.text,
     );
     const flags = { 'data-dir': dataDir, threads, weights, 'max-active': STREAMS };
     const server = await ServerProcess.start(model.name, flags);
     try {
-      const post = (path: string, body: object) =>
+      const post = (path: string, body: object, signal?: AbortSignal) =>
         fetch(new URL(path, server.url), {
           method: 'POST',
           headers: { 'content-type': 'application/json' },
           body: JSON.stringify({ model: model.name, ...body }),
+          ...(signal && { signal }),
         });
       const look = async (text: string) => {
         const startedAt = performance.now();
@@ -84,17 +86,22 @@ export async function lookupBench(options: {
         return { prompt, streams, p50Ms: p50Ms!, p99Ms: p99Ms!, maxMs: maxMs! };
       };
       const rows = [await rowOf('new', 0), await rowOf('the same', 0)];
-      const running = { isOn: true };
+      const end = new AbortController();
       const streams = Array.from({ length: STREAMS }, async (_, i) => {
-        for (let round = 0; running.isOn; round++) {
+        for (let round = 0; !end.signal.aborted; round++) {
           const content = `${sentences(random, 1)} ${i} ${round}`;
           const body = { messages: [{ role: 'user', content }], max_tokens: ANSWER_TOKENS, stream: true };
-          await (await post('/v1/chat/completions', body)).arrayBuffer();
+          const answer = post('/v1/chat/completions', body, end.signal);
+          try {
+            await (await answer).arrayBuffer();
+          } catch (error) {
+            if (!end.signal.aborted) throw error;
+          }
         }
       });
       await sleep(LEAD_MS);
       rows.push(await rowOf('new', STREAMS), await rowOf('the same', STREAMS));
-      running.isOn = false;
+      end.abort();
       await Promise.all(streams);
       const metrics = await (await fetch(new URL('/metrics', server.url))).text();
       const lag = Number(/^nodejs_eventloop_lag_p99_seconds (\S+)$/m.exec(metrics)?.[1]);
@@ -107,9 +114,10 @@ export async function lookupBench(options: {
   }
 }
 
+const ms = (value: number): string => `${value.toFixed(1)} ms`;
+
 /** As Markdown. */
 export function lookupTable({ rows, loopLagP99Ms }: LookupBench): string {
-  const ms = (value: number) => `${value.toFixed(1)} ms`;
   return [
     '| prompt of 4,000 tokens | streams beside it | p50 | p99 | longest |',
     '| --- | --- | --- | --- | --- |',

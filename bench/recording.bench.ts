@@ -64,7 +64,12 @@ async function roundOf({ url, model }: { readonly url: string; readonly model: s
       const response = await fetch(`${url}/v1/completions`, {
         method: 'POST',
         headers: { 'content-type': 'application/json', authorization: `Bearer sk-${i % 4}` },
-        body: JSON.stringify({ model, prompt: `${SYSTEM}${seed} ${i}`, max_tokens: ANSWER_TOKENS, stream: true }),
+        body: JSON.stringify({
+          model,
+          prompt: `${SYSTEM}${seed} ${i}`,
+          max_tokens: ANSWER_TOKENS,
+          stream: true,
+        }),
       });
       await response.arrayBuffer();
       if (response.status !== 200) throw new Error(`answered with ${response.status}`);
@@ -109,8 +114,10 @@ export async function recordingBench(rounds: number): Promise<RecordingBench> {
   }
 }
 
+/** Of a ratio, what is beyond 1. */
+const percent = (ratio: number): string => `${((ratio - 1) * 100).toFixed(1)} %`;
+
 /** In a sentence. */
 export function recordingLine({ rounds, ratio, cpuRatio, requestsPerS }: RecordingBench): string {
-  const percent = (value: number) => `${((value - 1) * 100).toFixed(1)} %`;
   return `Counting takes ${percent(ratio.median)} of the time (median of ${rounds} pairs, ${percent(ratio.min)} to ${percent(ratio.max)}) and ${percent(cpuRatio.median)} of the CPU time (${percent(cpuRatio.min)} to ${percent(cpuRatio.max)}), at ${requestsPerS.toFixed(0)} requests/s.`;
 }

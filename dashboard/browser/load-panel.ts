@@ -36,12 +36,17 @@ export function showTiers({ by_tier: byTier }: ProcessStats): void {
   byId('tier-rows', HTMLElement).replaceChildren(...rows);
 }
 
+/** Of half of all, and of nine of ten. */
+function two(values: Evicted['uses'] | undefined, text: typeof count): string {
+  return values === undefined || values.p50 === null
+    ? text(null)
+    : `${text(values.p50)}, ${text(values.p90)}`;
+}
+
 /** What became of evicted chunks. */
 export function showLives({ by_tier: byTier }: ProcessStats, { by_tier: inWindow }: Counts): void {
   const rows = TIERS.map((tier) => {
     const { evicted, regret_tokens: regret } = byTier[tier];
-    const two = (values: Evicted['uses'] | undefined, text: typeof count) =>
-      values === undefined || values.p50 === null ? text(null) : `${text(values.p50)}, ${text(values.p90)}`;
     return row(
       tier,
       count(evicted?.chunks),

@@ -109,7 +109,8 @@ export class RecentPanel {
       const line = found ?? this.#line(request);
       if (found !== undefined && isNewScale)
         line.querySelector('.spans')?.replaceWith(waterfall(request, scaleMs));
-      const next: Element | null = after === undefined ? this.#list.firstElementChild : after.nextElementSibling;
+      const next: Element | null =
+        after === undefined ? this.#list.firstElementChild : after.nextElementSibling;
       if (next !== line) this.#list.insertBefore(line, next);
       after = line;
     }
@@ -150,7 +151,9 @@ export class RecentPanel {
       if (miss?.prompt_text != null)
         body.append(missSides(miss.common_text ?? '', miss.prompt_text, miss.cached_text ?? ''));
     } catch (error) {
-      body.replaceChildren(html('p', { class: 'bad' }, error instanceof Error ? error.message : String(error)));
+      body.replaceChildren(
+        html('p', { class: 'bad' }, error instanceof Error ? error.message : String(error)),
+      );
     }
   }
 }

@@ -1,6 +1,6 @@
 /** The time to the first token by how much of a prompt was reused: medians over a window as lines, and a table. */
 import { count, milliseconds } from '../numbers.js';
-import { type Counts, HITS, type Hit, type HistoryStats } from '../readings.js';
+import { type Counts, HITS, type HistoryStats, type Hit } from '../readings.js';
 import { byId, row, setText, svg } from './elements.js';
 import { axes, BELOW, HEIGHT, LEFT, TOP, type Window } from './hit-panel.js';
 
@@ -13,10 +13,7 @@ const FILLS: Readonly<Record<Hit, string>> = { none: 'none', partial: 'disk', mo
 const DOT = 3;
 
 /** A line through the medians of one kind, and a dot for each. */
-function line(
-  hit: Hit,
-  at: readonly { readonly x: number; readonly y: number }[],
-): readonly SVGElement[] {
+function line(hit: Hit, at: readonly { readonly x: number; readonly y: number }[]): readonly SVGElement[] {
   const points = at.map(({ x, y }) => `${x},${y}`).join(' ');
   const dots = at.map(({ x, y }) => svg('circle', { cx: x, cy: y, r: DOT, class: `fill-${FILLS[hit]}` }));
   return [svg('polyline', { points, class: `line-${hit}` }), ...dots];

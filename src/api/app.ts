@@ -124,7 +124,8 @@ export function createApp(parts: AppParts): Express {
       .delete(byId.delete)
       .all(refuseMethod('GET, PUT, DELETE'));
   }
-  if (controls !== undefined) addCacheRoutes(app, cacheRoutes({ ...controls, documents, service, readBody, limits }));
+  if (controls !== undefined)
+    addCacheRoutes(app, cacheRoutes({ ...controls, documents, service, readBody, limits }));
   app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
   app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));
   app.route('/v1/cache/stats').get(cacheStats(statistics, history)).all(refuseMethod('GET'));

@@ -4,11 +4,11 @@
  */
 import type { RequestHandler } from 'express';
 import { z } from 'zod';
+import { type HistogramReading, observed, quantile } from '../histogram.js';
 import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
 import { WINDOW_NAMES } from '../history/resolutions.js';
 import { TIERS, type Tier, type TierTokens } from '../serving/completion.js';
-import { type HistogramReading, observed, quantile } from '../histogram.js';
 import {
   blendedOf,
   blendedTokensOf,
@@ -104,15 +104,19 @@ export function countsJson(counts: Counts) {
   };
 }
 
+/** Of seconds, whole ones. */
+function millisecondsOf(value: number | undefined): number | null {
+  return value === undefined ? null : Math.round(value * 1000);
+}
+
 /** Milliseconds; null without a request. */
 function ttftJson(seconds: HistogramReading) {
   const requests = observed(seconds);
-  const ms = (value: number | undefined) => (value === undefined ? null : Math.round(value * 1000));
   return {
     requests,
-    mean: ms(requests === 0 ? undefined : seconds.sum / requests),
-    p50: ms(quantile(seconds, 0.5)),
-    p95: ms(quantile(seconds, 0.95)),
+    mean: millisecondsOf(requests === 0 ? undefined : seconds.sum / requests),
+    p50: millisecondsOf(quantile(seconds, 0.5)),
+    p95: millisecondsOf(quantile(seconds, 0.95)),
   };
 }
 

@@ -63,7 +63,7 @@ export class ChunkLives {
 
   /** What a namespace had is wanted no more. */
   forget(namespace: string): void {
-    for (const [key, ghost] of [...this.#ghosts.entries()])
+    for (const [key, ghost] of this.#ghosts.entries())
       if (ghost.namespace === namespace) this.#ghosts.delete(key);
   }
 

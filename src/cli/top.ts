@@ -179,9 +179,9 @@ function topLines(url: string, { stats, minute, nowMs }: Reading): string[] {
     '',
     line('TTFT, hit', 'requests', 'p50, 1 min', 'p50, all', 'p95, all'),
     ...HITS.map((hit) => {
-      const { requests, p50, p95 } = stats.ttft_ms[hit];
-      const fresh = milliseconds(minute?.ttft_ms[hit].p50);
-      return line(hit, count(requests), fresh, milliseconds(p50), milliseconds(p95));
+      const { requests: answered, p50, p95 } = stats.ttft_ms[hit];
+      const lately = milliseconds(minute?.ttft_ms[hit].p50);
+      return line(hit, count(answered), lately, milliseconds(p50), milliseconds(p95));
     }),
     '',
     `tokens/s  ${rate(rates?.promptTokensPerS)} prompt, ${rate(rates?.completionTokensPerS)} answer`,

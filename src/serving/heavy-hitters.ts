@@ -27,7 +27,11 @@ export class HeavyHitters<Detail> {
   }
 
   /** O(1) for a key that is there; else O(keys) when it is full. */
-  add(key: string, weight: number, { atMs, detail }: { readonly atMs: number; readonly detail: Detail }): void {
+  add(
+    key: string,
+    weight: number,
+    { atMs, detail }: { readonly atMs: number; readonly detail: Detail },
+  ): void {
     const hitter = this.#hitters.get(key);
     if (hitter !== undefined) {
       hitter.weight += weight;

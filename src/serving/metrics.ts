@@ -3,8 +3,8 @@
  * only histograms of what nobody else asks for live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { type CopiedFrom, CopiedHistogram } from './copied-histogram.js';
 import { TIERS, tokensOf } from './completion.js';
+import { type CopiedFrom, CopiedHistogram } from './copied-histogram.js';
 import { HIT_CLASSES, hitClassOf, OUTCOMES, regretOf, ttftOf } from './counts.js';
 import { ENDPOINTS, type LivesReading, type RequestRecord, type Statistics } from './statistics.js';
 

@@ -39,8 +39,7 @@ export class Savings {
     for (const { key, ...node } of trace.nodes)
       this.#prefixes.add(key, node.tokens, { atMs, detail: { owner, tenant, ...node } });
     for (const { id, tokens } of trace.documents) {
-      if (tokens > 0)
-        this.#documents.add(`${owner} ${id}`, tokens, { atMs, detail: { owner, tenant, id } });
+      if (tokens > 0) this.#documents.add(`${owner} ${id}`, tokens, { atMs, detail: { owner, tenant, id } });
     }
   }
 

@@ -16,8 +16,8 @@ import {
   type CompletionRequest,
   mapTiers,
   NO_TOKENS,
-  plus,
   type PromptUsage,
+  plus,
   type TierTokens,
   type Timings,
   tokensOf,
@@ -333,7 +333,12 @@ export class Sequence implements Waiting {
       finishReasons: this.choices.map(({ reason }) => reason),
       regretted: plus(this.#regretted, this.blending?.regretted ?? NO_TOKENS),
       miss: this.#miss(),
-      nodes: this.nodes.map(({ key, start, rows }) => ({ key, start, tokens: rows, excerpt: excerpt(start) })),
+      nodes: this.nodes.map(({ key, start, rows }) => ({
+        key,
+        start,
+        tokens: rows,
+        excerpt: excerpt(start),
+      })),
       documents: this.#documents(),
     };
   }
@@ -343,7 +348,9 @@ export class Sequence implements Waiting {
     if (parting === undefined || this.#openedAt === undefined) return undefined;
     const cached = tokensOf(this.cached) + tokensOf(this.continued);
     const miss = missOf(prompt, cached, { parting, chunkTokens: this.#chunkTokens });
-    return miss && { ...miss, excerpt: this.#keepsExcerpts ? excerptOf(prompt, miss, parting.next) : undefined };
+    return (
+      miss && { ...miss, excerpt: this.#keepsExcerpts ? excerptOf(prompt, miss, parting.next) : undefined }
+    );
   }
 
   #documents(): ReusedDocument[] {

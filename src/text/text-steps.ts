@@ -81,7 +81,9 @@ const DIGITS = ['\\p{N}', '\\p{N}+'];
  * and maybe digits before; undefined for others.
  */
 function quickSplit(steps: readonly Step[]): ((text: string) => string[]) | undefined {
-  const patterns = steps.map((step) => DIGITS.concat(GPT2_WORDS).find((each) => isDeepStrictEqual(step, isolate(each))));
+  const patterns = steps.map((step) =>
+    DIGITS.concat(GPT2_WORDS).find((each) => isDeepStrictEqual(step, isolate(each))),
+  );
   const [first, last] = [patterns[0], patterns.at(-1)];
   if (patterns.length > 2 || last !== GPT2_WORDS) return undefined;
   // Every character is in a word of it, so that there is nothing between matches.

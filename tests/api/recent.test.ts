@@ -90,7 +90,14 @@ test('what was refused is there with its reason, without phases', async (t) => {
   const { outcome, error, spans, prompt_tokens, ttft_ms, miss } = data[0];
   assert.deepEqual(
     { outcome, error, spans, prompt_tokens, ttft_ms, miss },
-    { outcome: 'refused', error: 'context_length_exceeded', spans: [], prompt_tokens: 0, ttft_ms: null, miss: null },
+    {
+      outcome: 'refused',
+      error: 'context_length_exceeded',
+      spans: [],
+      prompt_tokens: 0,
+      ttft_ms: null,
+      miss: null,
+    },
   );
 });
 

@@ -154,7 +154,7 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
     await openDashboard(page, server.url);
     const lines = page.locator('#recent > li');
     await lines.first().waitFor();
-    const before = await lines.count();
+    const shown = await lines.count();
     assert((await lines.first().locator('.spans rect.fill-host').count()) > 0);
     const summary = lines.first().locator('summary');
     await summary.focus();
@@ -166,7 +166,7 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
     assert.match((await body.locator('mark').nth(1).textContent()) ?? '', /^o lights the lamp/);
     await complete(KEY, 'Who lights the lamp?');
     await page.clock.runFor(POLL_EVERY_MS);
-    await lines.nth(before).waitFor();
+    await lines.nth(shown).waitFor();
     assert.equal(await lines.first().locator('details[open]').count(), 0);
     assert.equal(await lines.nth(1).locator('details[open]').count(), 1);
     const focused = "document.activeElement.closest('#recent > li:nth-child(2)') !== null";

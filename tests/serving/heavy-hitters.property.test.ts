@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { HeavyHitters } from '../../src/serving/heavy-hitters.js';
 
 const added = fc.array(
-  fc.record({ key: fc.constantFrom(...'abcdefghij'), weight: fc.integer({ min: 1, max: 20 }) }),
+  fc.record({ key: fc.constantFrom(...'abcdefghij'.split('')), weight: fc.integer({ min: 1, max: 20 }) }),
   { maxLength: 200 },
 );
 

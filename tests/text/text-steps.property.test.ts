@@ -7,8 +7,28 @@ import { createWordSplitter, isolate } from '../../src/text/text-steps.js';
 /** What matches nothing changes nothing, but is no step of the quick way. */
 const NO_STEP = isolate('(?!)');
 
-const pieces = fc.constantFrom(' ', '  ', '\n', "'s", "'", 'a', 'Bc', '1', '23', '٣', '½', '.', '🙂', 'é', '\u00a0', '\ud83d');
-const text = fc.oneof(fc.array(pieces, { maxLength: 30 }).map((all) => all.join('')), fc.string({ unit: 'binary' }));
+const pieces = fc.constantFrom(
+  ' ',
+  '  ',
+  '\n',
+  "'s",
+  "'",
+  'a',
+  'Bc',
+  '1',
+  '23',
+  '٣',
+  '½',
+  '.',
+  '🙂',
+  'é',
+  '\u00a0',
+  '\ud83d',
+);
+const text = fc.oneof(
+  fc.array(pieces, { maxLength: 30 }).map((all) => all.join('')),
+  fc.string({ unit: 'binary' }),
+);
 
 for (const [name, before] of [
   ['words', []],
