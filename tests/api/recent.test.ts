@@ -5,7 +5,7 @@ import supertest from 'supertest';
 import { createApp } from '../../src/api/app.js';
 import type { BackendOptions } from '../../src/server.js';
 import { PHASES } from '../../src/serving/trace.js';
-import { testBackend } from '../support/backend.js';
+import { TINY_CHUNK_BYTES, testBackend } from '../support/backend.js';
 import { testKeys } from '../support/key-files.js';
 
 const RULES = 'The keeper of the lamp answers in one word, and never twice the same. ';
@@ -169,6 +169,28 @@ test('the prefixes that spare most are told by the nodes of the tree, and add up
   assert.deepEqual((await get(admin, '/v1/cache/top')).data, data);
   await get(alice, '/v1/cache/top?by=key', 400);
   assert.deepEqual((await get(alice, '/v1/cache/top?by=document')).data, []);
+});
+
+test('tokens that were computed again since they had been evicted are counted with their request', async (t) => {
+  const hostBytes = 24 * TINY_CHUNK_BYTES;
+  const { backend, alice, bob, admin, complete, get } = await world(t, { hostBytes, segmentShare: 0 });
+  const prompt = 'x'.repeat(160);
+  for (const text of [prompt, ...['a', 'b', 'c'].map((letter) => letter.repeat(160))]) {
+    await complete(bob, text);
+    backend.cache.dropWarm();
+  }
+  assert.equal((await get(admin, '/v1/cache/stats')).regret_tokens, 0);
+  await complete(alice, prompt);
+  assert.equal((await get(admin, '/v1/cache/stats')).regret_tokens, 0, 'another tenant had it');
+  await complete(bob, prompt);
+  const { regret_tokens: regret, by_tier: byTier } = await get(admin, '/v1/cache/stats');
+  const { host, device, disk } = byTier;
+  assert(regret > 0);
+  assert.equal(regret, 16 * host.evicted.regretted_chunks);
+  assert.deepEqual([device.regret_tokens, host.regret_tokens, disk.regret_tokens], [null, regret, 0]);
+  const { data } = await get(bob, '/v1/requests');
+  assert.equal(data[0].by_tier.host.regret_tokens, regret);
+  assert(data[0].computed_tokens >= regret);
 });
 
 test('documents count what of them was reused and not recomputed', async (t) => {
