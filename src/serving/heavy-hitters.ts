@@ -4,6 +4,7 @@
  * the weight of the lightest one, so that a weight may be too large, by `errorMax` at most, and a key of more weight
  * than the lightest one is never missed.
  */
+import FlatQueue from 'flatqueue';
 
 export interface HeavyHitter<Detail> {
   readonly weight: number;
@@ -21,12 +22,14 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 export class HeavyHitters<Detail> {
   readonly #keysMax: number;
   readonly #hitters = new Map<string, Mutable<HeavyHitter<Detail>>>();
+  /** Each key once, by a weight that it had: since weights only grow, the lightest one comes up at its own at last. */
+  readonly #byWeight = new FlatQueue<string>();
 
   constructor({ keysMax }: { readonly keysMax: number }) {
     this.#keysMax = keysMax;
   }
 
-  /** O(1) for a key that is there; else O(keys) when it is full. */
+  /** O(1) for a key that is there, else amortised O(log keys). */
   add(
     key: string,
     weight: number,
@@ -42,6 +45,7 @@ export class HeavyHitters<Detail> {
     }
     const errorMax = this.#hitters.size < this.#keysMax ? 0 : this.#removeLightest();
     this.#hitters.set(key, { weight: errorMax + weight, errorMax, hits: 1, lastMs: atMs, detail });
+    this.#byWeight.push(key, errorMax + weight);
   }
 
   /** The heaviest ones of those that are wanted, the heaviest first. */
@@ -52,14 +56,15 @@ export class HeavyHitters<Detail> {
 
   /** @returns its weight */
   #removeLightest(): number {
-    let lightest: string | undefined;
-    let least = Number.POSITIVE_INFINITY;
-    for (const [key, { weight }] of this.#hitters) {
-      if (weight >= least) continue;
-      least = weight;
-      lightest = key;
+    for (;;) {
+      const least = this.#byWeight.peekValue()!;
+      const key = this.#byWeight.pop()!;
+      const { weight } = this.#hitters.get(key)!;
+      if (weight === least) {
+        this.#hitters.delete(key);
+        return least;
+      }
+      this.#byWeight.push(key, weight);
     }
-    this.#hitters.delete(lightest!);
-    return least;
   }
 }
