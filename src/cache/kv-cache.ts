@@ -184,9 +184,13 @@ export class KvCache {
    * tokens that it goes on with. Not a use.
    */
   parting(namespace: string, tokens: Int32Array, count: number): Parting {
-    const onDevice = this.#runs.parting(namespace, tokens, count);
-    const below = this.#prefixes?.parting(namespace, tokens, count);
-    return below !== undefined && below.depth > onDevice.depth ? below : onDevice;
+    const below = this.#prefixes?.parting(namespace, tokens, count) ?? { depth: 0, next: new Int32Array() };
+    // Of interest are runs that agree further, or as far where less is known to follow than is wanted.
+    const beyond = below.next.length < count ? below.depth - 1 : below.depth;
+    const onDevice = this.#runs.parting(namespace, tokens, { count, beyond });
+    const isNearer = onDevice.depth > below.depth;
+    const knowsMore = onDevice.depth === below.depth && onDevice.next.length > below.next.length;
+    return isNearer || knowsMore ? onDevice : below;
   }
 
   /** The nodes of the tree below a place. */
