@@ -36,7 +36,7 @@ function visibleTo(res: Response): string | undefined {
 }
 
 function requestJson(request: RecentRequest) {
-  const { id, requestId, endpoint, tenant, model, outcome, error, report, trace, counts } = request;
+  const { id, requestId, endpoint, tenant, model, outcome, error, report, course, counts } = request;
   const { prompt_tokens, cached_tokens, blended_tokens, computed_tokens, completion_tokens, by_tier } =
     countsByTierJson(counts);
   return {
@@ -49,7 +49,7 @@ function requestJson(request: RecentRequest) {
     model,
     outcome,
     error: error ?? null,
-    finish_reasons: trace?.finishReasons.map((reason) => reason ?? null) ?? [],
+    finish_reasons: course?.finishReasons.map((reason) => reason ?? null) ?? [],
     prompt_tokens,
     cached_tokens,
     blended_tokens,
@@ -58,12 +58,12 @@ function requestJson(request: RecentRequest) {
     by_tier,
     duration_ms: rounded(request.wallMs),
     ttft_ms: report === undefined || completion_tokens === 0 ? null : rounded(report.timings.ttftMs),
-    spans: (trace?.spans ?? []).map(({ phase, startMs, durationMs }) => ({
+    spans: (course?.spans ?? []).map(({ phase, startMs, durationMs }) => ({
       phase,
       start_ms: rounded(startMs),
       duration_ms: rounded(durationMs),
     })),
-    miss: trace?.miss === undefined ? null : { token: trace.miss.token, reason: trace.miss.reason },
+    miss: course?.miss === undefined ? null : { token: course.miss.token, reason: course.miss.reason },
   };
 }
 
@@ -93,7 +93,7 @@ export function recentById({ desk, recent }: Pick<RouteParts, 'desk' | 'recent'>
         param: 'id',
       });
     const json = requestJson(request);
-    const miss = request.trace?.miss;
+    const miss = request.course?.miss;
     const texts = miss?.excerpt && desk.excerptTexts(miss, miss.excerpt);
     res.json({ ...json, miss: json.miss && { ...json.miss, ...textsJson(texts) } });
   };

@@ -5,7 +5,8 @@
  * knows the other's words.
  */
 import type { SelectorName } from '#blend';
-import type { RequestTrace } from './trace.js';
+import type { RequestCourse } from './course.js';
+import type { RequestTrace } from './request-trace.js';
 
 export interface ChatMessage {
   readonly role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
@@ -108,6 +109,8 @@ export interface CompletionRequest {
   readonly deadlineMs: number | undefined;
   /** Fires when the client goes away: the service frees everything the request holds. */
   readonly signal: AbortSignal;
+  /** Absent: nobody traces it. */
+  readonly trace?: RequestTrace;
 }
 
 export interface TokenLogprob {
@@ -246,7 +249,7 @@ export type CompletionEvent =
       /** Only where the request wanted it, and its prompt was computed. */
       readonly explanation?: BlendExplanation;
       /** What it went through; absent where the service tells nothing of it. */
-      readonly trace?: RequestTrace;
+      readonly course?: RequestCourse;
     };
 
 export interface ModelCard {

@@ -132,10 +132,7 @@ export function addCounts(counts: Counts, more: Counts): void {
 }
 
 /** Walks the fields as they lie in the object, which takes a twentieth of the time of asking for each by its name. */
-function addAll<Name extends string>(
-  sums: Record<Name, number>,
-  more: Readonly<Record<Name, number>>,
-): void {
+function addAll<Name extends string>(sums: Record<Name, number>, more: Readonly<Record<Name, number>>): void {
   for (const name in more) {
     const value = more[name];
     if (value !== 0) sums[name] += value;

@@ -3,6 +3,7 @@
  * only histograms of what nobody else asks for live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { ERROR_CODES } from '../errors.js';
 import { TIERS, tokensOf } from './completion.js';
 import { type CopiedFrom, CopiedHistogram } from './copied-histogram.js';
 import { HIT_CLASSES, hitClassOf, OUTCOMES, regretOf, ttftOf } from './counts.js';
@@ -75,6 +76,12 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     labelNames: ['endpoint', 'outcome'],
     registers,
   });
+  const errors = new Counter({
+    name: 'radixkv_errors_total',
+    help: 'Answers with an error, of all routes, by code.',
+    labelNames: ['code'],
+    registers,
+  });
   const prompt = new Counter({
     name: 'radixkv_prompt_tokens_total',
     help: 'Prompt tokens by where their KV came from.',
@@ -119,13 +126,19 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'How often a request that was computed gave way to another one.',
     registers,
   });
+  const restarts = new Counter({
+    name: 'radixkv_engine_restarts_total',
+    help: 'How often the engine was lost and started again, or that was tried.',
+    registers,
+  });
   return () => {
-    const all = [requests, prompt, blended, completion, saved, unpriced, regret, evictions, preemptions];
-    for (const counter of all) counter.reset();
+    const all = [requests, errors, prompt, blended, completion, saved, unpriced, regret, evictions];
+    for (const counter of [...all, preemptions, restarts]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
     }
+    for (const code of ERROR_CODES) errors.inc({ code }, statistics.errors(code));
     const { tokens } = statistics;
     for (const tier of TIERS) {
       prompt.inc({ source: tier }, tokens.cached[tier]);
@@ -138,8 +151,9 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     unpriced.inc(statistics.counts.unpricedTokens);
     for (const [tier, computed] of Object.entries(regretOf(statistics.counts)))
       regret.inc({ tier }, computed);
-    const { evictions: evicted, preemptions: gaveWay } = statistics.gauges();
+    const { evictions: evicted, preemptions: gaveWay, engineRestarts } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
+    restarts.inc(engineRestarts ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
     }
@@ -194,6 +208,21 @@ function historyCounters(statistics: Statistics, registers: Registry[]): () => v
   };
 }
 
+/** Returns what copies the counters of traces; without any they have no samples. */
+function traceCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const spans = new Counter({
+    name: 'radixkv_trace_spans_total',
+    help: 'Spans of traces by what became of them.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  return () => {
+    spans.reset();
+    for (const [outcome, count] of Object.entries(statistics.gauges().traces?.spans ?? {}))
+      spans.inc({ outcome }, count);
+  };
+}
+
 function setOrRemove(target: Gauge, value: number | undefined, labels: Record<string, string> = {}): void {
   if (value === undefined) target.remove(labels);
   else target.set(labels, value);
@@ -209,6 +238,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     'tier',
     'class',
   ]);
+  const ready = gauge('ready', '1 when requests are taken, 0 when not.');
   const active = gauge('active_sequences', 'Sequences that prefill or decode.');
   const queued = gauge('queued_requests', 'Requests that wait for their prefill.');
   const nodes = gauge('radix_nodes', 'Nodes of the radix trees.');
@@ -228,6 +258,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
         classBytes.set({ tier, class: name }, held);
       }
     }
+    setOrRemove(ready, reading.isReady === undefined ? undefined : Number(reading.isReady));
     setOrRemove(active, reading.activeSequences);
     setOrRemove(queued, reading.queuedRequests);
     setOrRemove(nodes, reading.radixNodes);
@@ -247,6 +278,7 @@ export function createMetrics(statistics: Statistics): Metrics {
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
+  const copyTraceCounters = traceCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
     contentType: registry.contentType,
@@ -254,6 +286,7 @@ export function createMetrics(statistics: Statistics): Metrics {
       copyCounters();
       copyDiskCounters();
       copyHistoryCounters();
+      copyTraceCounters();
       copyGauges();
       return registry.metrics();
     },

@@ -241,6 +241,7 @@ export class Places {
     this.#endPause(sequence);
     sequence.resumed();
     this.active.add(sequence);
+    sequence.request.trace?.phase('decode');
     return true;
   }
 
@@ -265,6 +266,7 @@ export class Places {
       sequence.beginAgain(rows);
     }
     this.queue.push(sequence);
+    sequence.request.trace?.phase('queue');
     this.#user.notify();
   }
 

@@ -5,9 +5,10 @@
  * nodes together have the exact tokens that were reused, as far as the tiers below the device know them. Bounded: see
  * heavy-hitters.ts.
  */
+
+import type { ReusedNode } from './course.js';
 import { type HeavyHitter, HeavyHitters } from './heavy-hitters.js';
 import type { RequestRecord } from './statistics.js';
-import type { ReusedNode } from './trace.js';
 
 /** Prefixes, and documents, that are told apart; some 600 bytes each. */
 export const SAVERS_MAX = 1000;
@@ -33,12 +34,12 @@ export class Savings {
   }
 
   /** A request ended. */
-  add({ owner, tenant, trace }: RequestRecord): void {
-    if (trace === undefined) return;
+  add({ owner, tenant, course }: RequestRecord): void {
+    if (course === undefined) return;
     const atMs = this.#now();
-    for (const { key, ...node } of trace.nodes)
+    for (const { key, ...node } of course.nodes)
       this.#prefixes.add(key, node.tokens, { atMs, detail: { owner, tenant, ...node } });
-    for (const { id, tokens } of trace.documents) {
+    for (const { id, tokens } of course.documents) {
       if (tokens > 0) this.#documents.add(`${owner} ${id}`, tokens, { atMs, detail: { owner, tenant, id } });
     }
   }

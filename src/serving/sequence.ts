@@ -22,10 +22,10 @@ import {
   type Timings,
   tokensOf,
 } from './completion.js';
+import type { Phase, PhaseSpan, RequestCourse, ReusedDocument } from './course.js';
 import { EventQueue } from './event-queue.js';
 import { excerptOf, missOf } from './miss.js';
 import type { Waiting } from './policy.js';
-import type { Phase, PhaseSpan, RequestTrace, ReusedDocument } from './trace.js';
 
 /** An answer that is being decoded. */
 export interface Branch {
@@ -125,7 +125,7 @@ export class Sequence implements Waiting {
     readonly answerTokensMax: number;
     readonly documents: DocumentUse;
     readonly chunkTokens: number;
-    /** Whether its trace may have parts of its prompt. */
+    /** Whether its course may have parts of its prompt. */
     readonly keepsExcerpts: boolean;
     readonly createChoice: (index: number, emit: (event: CompletionEvent) => void) => Choice;
     /** Milliseconds, monotonic. */
@@ -145,6 +145,7 @@ export class Sequence implements Waiting {
     this.arrivedAt = options.now();
     const { deadlineMs } = options.request;
     this.deadlineAt = deadlineMs === undefined ? undefined : this.arrivedAt + deadlineMs;
+    options.request.trace?.phase('queue');
     const emit = (event: CompletionEvent) => this.events.push(event);
     this.choices = Array.from({ length: options.request.n }, (_, index) => options.createChoice(index, emit));
   }
@@ -215,7 +216,9 @@ export class Sequence implements Waiting {
   /** @param wasNeeded false when there was nothing to load. */
   loaded(wasNeeded: boolean): void {
     this.#loading = 'done';
-    if (wasNeeded) this.#loadMs = this.#now() - this.#loadBeganAt;
+    if (!wasNeeded) return;
+    this.#loadMs = this.#now() - this.#loadBeganAt;
+    this.request.trace?.step('load', this.#loadBeganAt);
   }
 
   /**
@@ -240,6 +243,7 @@ export class Sequence implements Waiting {
   opened(): void {
     if (this.#openedAt !== undefined) this.resumed();
     this.#openedAt ??= this.#now();
+    this.request.trace?.phase('prefill');
   }
 
   /** Others go first now. */
@@ -264,6 +268,7 @@ export class Sequence implements Waiting {
   /** The prompt is computed, and its answers begin: once. */
   firstToken(): void {
     this.#firstTokenAt = this.#now();
+    this.request.trace?.phase('decode');
     this.events.push({ type: 'prompt', usage: this.#promptUsage() });
   }
 
@@ -273,8 +278,8 @@ export class Sequence implements Waiting {
     const explanation = wantsExplanation ? { explanation: this.#explanation() } : {};
     const completionTokens = this.choices.reduce((sum, choice) => sum + choice.tokens, 0);
     const usage = { ...this.#promptUsage(), completionTokens };
-    const trace = this.#trace();
-    this.events.push({ type: 'end', usage, timings: this.#timings(), ...explanation, trace });
+    const course = this.#course();
+    this.events.push({ type: 'end', usage, timings: this.#timings(), ...explanation, course });
     this.events.end();
   }
 
@@ -325,7 +330,7 @@ export class Sequence implements Waiting {
     };
   }
 
-  #trace(): RequestTrace {
+  #course(): RequestCourse {
     const excerpt = (start: number) =>
       this.#keepsExcerpts ? this.prompt.slice(start, start + NODE_EXCERPT_TOKENS) : undefined;
     return {
@@ -343,7 +348,7 @@ export class Sequence implements Waiting {
     };
   }
 
-  #miss(): RequestTrace['miss'] {
+  #miss(): RequestCourse['miss'] {
     const { parting, prompt } = this;
     if (parting === undefined || this.#openedAt === undefined) return undefined;
     const cached = tokensOf(this.cached) + tokensOf(this.continued);

@@ -11,14 +11,14 @@ import type { ErrorCode } from '../errors.js';
 import type { HistogramReading } from '../histogram.js';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
 import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
-import type { RequestTrace } from './trace.js';
+import type { RequestCourse } from './course.js';
 
 export type { Outcome } from './counts.js';
 
 export const ENDPOINTS = ['chat.completions', 'completions', 'messages'] as const;
 export type Endpoint = (typeof ENDPOINTS)[number];
 
-/** One request at its end. `report` and `trace` are what the service said in its `end` event, if it came to that. */
+/** One request at its end. `report` and `course` are what the service said in its `end` event, if it came to that. */
 export interface RequestRecord {
   /** As in its answer. */
   readonly id: string;
@@ -33,7 +33,7 @@ export interface RequestRecord {
   readonly model: string;
   readonly outcome: Outcome;
   readonly report?: { readonly usage: Usage; readonly timings: Timings; readonly choices: number };
-  readonly trace?: RequestTrace;
+  readonly course?: RequestCourse;
   /** Why it was refused or failed. */
   readonly error?: ErrorCode;
   /** From its coming to its end, in milliseconds. */
@@ -97,6 +97,12 @@ export interface HistoryReading {
   readonly lostRequests: number;
 }
 
+/** What became of spans of traces, since the start. */
+export interface TraceReading {
+  /** By outcome: sent, dropped (too many waited), failed (the collector did not take them). */
+  readonly spans: Readonly<Record<string, number>>;
+}
+
 /** The present state of cache and scheduler; a field that can't be known is left out. */
 export interface GaugeReading {
   readonly tiers: Readonly<Partial<Record<Tier, TierReading>>>;
@@ -108,11 +114,17 @@ export interface GaugeReading {
   readonly queuedRequests?: number;
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
+  /** Whether requests are taken. */
+  readonly isReady?: boolean;
+  /** How often the engine was lost and started again, or that was tried, since the start. */
+  readonly engineRestarts?: number;
   readonly disk?: DiskReading;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
   /** Absent where evicted chunks are not told apart, as on the device. */
   readonly lives?: Readonly<Partial<Record<Tier, LivesReading>>> | undefined;
+  /** Absent where nothing is traced. */
+  readonly traces?: TraceReading;
   /** Evictions since the start, by tier and reason. */
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
 }
@@ -133,6 +145,7 @@ export class Statistics {
   readonly #gauges: () => GaugeReading;
   readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();
+  readonly #errors = new Map<ErrorCode, number>();
   readonly #counts = noCounts();
 
   /** `gauges` is called for every reading, and `prefillTokensPerS` for every request; they must be cheap and not throw. */
@@ -150,18 +163,27 @@ export class Statistics {
 
   /** Counts a request. Call it once per request, at its end. */
   record(request: RequestRecord): void {
-    const { endpoint, outcome, report, trace } = request;
+    const { endpoint, outcome, report, course } = request;
     const key = `${endpoint} ${outcome}`;
     this.#requests.set(key, (this.#requests.get(key) ?? 0) + 1);
     const hasFirstToken = report !== undefined && report.usage.completionTokens > 0;
     const known = report && {
       usage: report.usage,
       ttftMs: hasFirstToken ? report.timings.ttftMs : undefined,
-      regretted: trace?.regretted,
+      regretted: course?.regretted,
     };
     const counts = countsOf(outcome, known, this.#prefillTokensPerS());
     addCounts(this.#counts, counts);
     this.events.emit('record', request, counts);
+  }
+
+  /** Counts an answer with an error, of any route. */
+  countError(code: ErrorCode): void {
+    this.#errors.set(code, this.errors(code) + 1);
+  }
+
+  errors(code: ErrorCode): number {
+    return this.#errors.get(code) ?? 0;
   }
 
   requests(endpoint: Endpoint, outcome: Outcome): number {

@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import supertest from 'supertest';
 import { createApp } from '../../src/api/app.js';
 import type { BackendOptions } from '../../src/server.js';
-import { PHASES } from '../../src/serving/trace.js';
+import { PHASES } from '../../src/serving/course.js';
 import { TINY_CHUNK_BYTES, testBackend } from '../support/backend.js';
 import { testKeys } from '../support/key-files.js';
 

@@ -35,7 +35,7 @@ export interface ReusedDocument {
   readonly tokens: number;
 }
 
-export interface RequestTrace {
+export interface RequestCourse {
   readonly spans: readonly PhaseSpan[];
   /** Of each choice; undefined where it did not come to an end. */
   readonly finishReasons: readonly (FinishReason | undefined)[];
