@@ -277,7 +277,7 @@ function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
 }
 
-function clearRoute({ desk, limits }: RouteParts): RequestHandler {
+function clearRoute({ desk, recent, savings, limits }: RouteParts): RequestHandler {
   const query = z.strictObject({
     cache_salt: cacheSalt(limits).optional(),
     tier: z.enum(TIERS, `must be one of ${TIERS.join(', ')}`).optional(),
@@ -285,6 +285,7 @@ function clearRoute({ desk, limits }: RouteParts): RequestHandler {
   return (req, res) => {
     const { tier, cache_salt } = validate(query, req.query);
     const cleared = desk.clear(partOf(res, cache_salt), tier);
+    if (tier === undefined) for (const each of [recent, savings]) each.forgetTexts(ownerOf(res));
     res.json({ object: 'cache.cleared', tier: tier ?? null, ...cleared });
   };
 }

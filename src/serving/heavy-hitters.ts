@@ -48,6 +48,11 @@ export class HeavyHitters<Detail> {
     this.#byWeight.push(key, errorMax + weight);
   }
 
+  /** Changes what was told of each. */
+  retell(change: (detail: Detail) => Detail): void {
+    for (const hitter of this.#hitters.values()) hitter.detail = change(hitter.detail);
+  }
+
   /** The heaviest ones of those that are wanted, the heaviest first. */
   top(count: number, isWanted: (detail: Detail) => boolean): HeavyHitter<Detail>[] {
     const wanted = [...this.#hitters.values()].filter(({ detail }) => isWanted(detail));

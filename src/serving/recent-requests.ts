@@ -37,6 +37,17 @@ export class RecentRequests {
     return newestFirst.filter((each) => owner === undefined || each.owner === owner).slice(0, count);
   }
 
+  /** Keeps no text of a tenant's prompts any more. */
+  forgetTexts(owner: string): void {
+    for (const [i, request] of this.#ring.entries()) {
+      const { course } = request;
+      if (request.owner !== owner || course === undefined) continue;
+      const miss = course.miss && { ...course.miss, excerpt: undefined };
+      const nodes = course.nodes.map((node) => ({ ...node, excerpt: undefined }));
+      this.#ring[i] = { ...request, course: { ...course, miss, nodes } };
+    }
+  }
+
   /** One of these. */
   get(id: string, owner: string | undefined): RecentRequest | undefined {
     return this.list(this.#max, owner).find((each) => each.id === id);

@@ -44,6 +44,11 @@ export class Savings {
     }
   }
 
+  /** Keeps no text of a tenant's prompts any more. */
+  forgetTexts(owner: string): void {
+    this.#prefixes.retell((prefix) => (prefix.owner === owner ? { ...prefix, excerpt: undefined } : prefix));
+  }
+
   /** Those of one tenant; of all where `owner` is undefined. */
   prefixes(count: number, owner: string | undefined): HeavyHitter<SavingPrefix>[] {
     return this.#prefixes.top(count, (prefix) => owner === undefined || prefix.owner === owner);

@@ -29,7 +29,7 @@ async function world(t: TestContext, options: Partial<BackendOptions> = {}) {
     const { body } = await supertest(app).get(path).auth(key, { type: 'bearer' }).expect(status);
     return body;
   };
-  return { backend, scheduler, alice, bob, admin, complete, get };
+  return { app, backend, scheduler, alice, bob, admin, complete, get };
 }
 
 test('a tenant sees its own requests, the newest first, and an admin all; only the last ones are kept', async (t) => {
@@ -148,6 +148,19 @@ test('a miss is explained as it was when the request came, with text only where 
     cached_text: null,
     looks_like: null,
   });
+});
+
+test('deleting what is cached deletes what is kept of the texts of that tenant', async (t) => {
+  const { app, alice, bob, admin, complete, get } = await world(t);
+  const { id } = await complete(alice, RULES);
+  const other = await complete(bob, RULES);
+  await complete(alice, RULES);
+  const textOf = async (asked: string) => (await get(admin, `/v1/requests/${asked}`)).miss.prompt_text;
+  const saved = async () => (await get(alice, '/v1/cache/top')).data[0].text;
+  assert.deepEqual([await textOf(id), await saved()], Array(2).fill(RULES.slice(0, 32)));
+  await supertest(app).delete('/v1/cache').auth(alice, { type: 'bearer' }).expect(200);
+  assert.deepEqual([await textOf(id), await saved()], [null, null]);
+  assert.equal(await textOf(other.id), RULES.slice(0, 32));
 });
 
 test('the prefixes that spare most are told by the nodes of the tree, and add up to what was reused', async (t) => {
