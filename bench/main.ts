@@ -20,11 +20,13 @@ import { historyBench, historyTable } from './history.bench.js';
 import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
+import { lookupBench, lookupTable } from './lookup.bench.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
+import { recordingBench, recordingLine } from './recording.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
 import { soak } from './soak.js';
@@ -209,6 +211,24 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
   return { rows: [], measures };
 }
 
+async function lookup({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const measures = await lookupBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    lookups: quick ? 50 : 500,
+    onNotice,
+  });
+  console.log(lookupTable(measures));
+  return { rows: [], measures: { weights, ...measures } };
+}
+
+async function recording({ quick }: Options): Promise<Measured> {
+  const measures = await recordingBench(quick ? 6 : 30);
+  console.log(recordingLine(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 /** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
 async function statistics({ quick }: Options): Promise<Measured> {
   const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
@@ -227,6 +247,8 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
+  if (what === 'lookup') return lookup(options);
+  if (what === 'recording') return recording(options);
   if (what === 'isolation') {
     const rows = await isolationBench(options.quick ? 20 : 200);
     console.log(isolationTable(rows));
@@ -274,6 +296,8 @@ const program = new Command('npm run bench --')
       'isolation',
       'soak',
       'statistics',
+      'lookup',
+      'recording',
       'table',
     ]),
   )

@@ -8,6 +8,9 @@ import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, tokensOf } from '../serving/completion.js';
+import type { PassageFinder } from '../serving/passages.js';
+import type { RecentRequests } from '../serving/recent-requests.js';
+import type { Savings } from '../serving/savings.js';
 import {
   cacheCleared,
   cacheExplanation,
@@ -27,6 +30,7 @@ import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { json, type Operation, operation } from './operation.js';
 import { PROMPT_ERRORS, promptOf } from './prompt-schema.js';
+import { recentOperations } from './recent-routes.js';
 import { clearQuery, lookupBody, pinBody, treeQuery, warmBody } from './steering-schema.js';
 
 export interface CacheControls {
@@ -34,9 +38,13 @@ export interface CacheControls {
   readonly warming: Warming;
   readonly pins: Pins;
   readonly events: CacheEvents;
+  readonly recent: RecentRequests;
+  readonly savings: Savings;
 }
 
 interface RouteParts extends CacheControls {
+  /** Absent: there are no stored documents. */
+  readonly documents?: PassageFinder | undefined;
   readonly service: CompletionService;
   readonly limits: Limits;
 }
@@ -147,6 +155,7 @@ export function cacheOperations(parts: RouteParts): Operation[] {
     clearOperation(parts),
     treeOperation(parts),
     eventsOperation(parts.events, parts.limits),
+    ...recentOperations(parts),
   ];
 }
 
@@ -326,7 +335,7 @@ function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
 }
 
-function clearOperation({ desk, limits }: RouteParts): Operation {
+function clearOperation({ desk, recent, savings, limits }: RouteParts): Operation {
   return operation({
     id: 'clearCache',
     method: 'delete',
@@ -337,6 +346,7 @@ function clearOperation({ desk, limits }: RouteParts): Operation {
     answers: { 200: json(cacheCleared) },
     handle: ({ query: { tier, cache_salt }, res }) => {
       const cleared = desk.clear(partOf(res, cache_salt), tier);
+      if (tier === undefined) for (const each of [recent, savings]) each.forgetTexts(ownerOf(res));
       const answer: z.output<typeof cacheCleared> = {
         object: 'cache.cleared',
         tier: tier ?? null,

@@ -248,7 +248,10 @@ export class Scheduler {
   }
 
   async #blendStep(sequence: Sequence, blending: Blending): Promise<void> {
-    sequence.blendSteps ??= blending.compute(() => this.#createSamplers(sequence));
+    if (sequence.blendSteps === undefined) {
+      sequence.blendBegan();
+      sequence.blendSteps = blending.compute(() => this.#createSamplers(sequence));
+    }
     const startedAt = performance.now();
     const step = await sequence.blendSteps.next();
     this.#places.charge(sequence, performance.now() - startedAt);
@@ -290,7 +293,7 @@ export class Scheduler {
     this.#policy.prefillCosts.measured({ start, tokens: tokens.length }, ms);
     this.#places.charge(sequence, ms);
     this.#cache.prefilled(tokens.length, ms);
-    await this.#cache.commit(run, end);
+    sequence.regrets(await this.#cache.commit(run, end));
     return result.sampled;
   }
 
