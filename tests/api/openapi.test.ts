@@ -72,8 +72,8 @@ function exampleWith({ example }: Operation, fields: object): object {
 }
 
 /** The way to every field of a JSON value. */
-function fieldsIn(json: unknown): string[] {
-  return [...objectsIn(json)].flatMap(([path, object]) =>
+function fieldsIn(value: unknown): string[] {
+  return [...objectsIn(value)].flatMap(([path, object]) =>
     Object.keys(object).map((field) => `${path}/${field}`),
   );
 }
