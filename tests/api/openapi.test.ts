@@ -71,16 +71,21 @@ function exampleWith({ example }: Operation, fields: object): object {
   return { ...Object(example?.body), ...fields };
 }
 
+/** The way to every field of a JSON value. */
+function fieldsIn(value: unknown): string[] {
+  return [...objectsIn(value)].flatMap(([path, object]) =>
+    Object.keys(object).map((field) => `${path}/${field}`),
+  );
+}
+
 /** The answer is what the operation's schema says, and has no field that the schema lacks. */
 function assertAnswer({ id, answers }: Operation, status: number, type: string, value: unknown): void {
   const schema = answers[status]?.content[type];
   assert(schema !== undefined, `${id} answered ${status} ${type}: add it to its answers`);
   const { success, data, error } = schema.safeParse(value);
   assert(success, `${id} answered what its schema for ${status} does not allow: ${error?.message}`);
-  const paths = (json: unknown) =>
-    [...objectsIn(json)].flatMap(([path, object]) => Object.keys(object).map((field) => `${path}/${field}`));
-  const known = new Set(paths(data));
-  const lacking = paths(value).filter((path) => !known.has(path));
+  const known = new Set(fieldsIn(data));
+  const lacking = fieldsIn(value).filter((path) => !known.has(path));
   assert.deepEqual(
     lacking,
     [],
