@@ -20,11 +20,13 @@ import { historyBench, historyTable } from './history.bench.js';
 import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
+import { lookupBench, lookupTable } from './lookup.bench.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
+import { recordingBench, recordingLine } from './recording.bench.js';
 import { remoteBench, remoteTables } from './remote.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
@@ -222,6 +224,24 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
   return { rows: [], measures };
 }
 
+async function lookup({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const measures = await lookupBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    lookups: quick ? 50 : 500,
+    onNotice,
+  });
+  console.log(lookupTable(measures));
+  return { rows: [], measures: { weights, ...measures } };
+}
+
+async function recording({ quick }: Options): Promise<Measured> {
+  const measures = await recordingBench(quick ? 6 : 30);
+  console.log(recordingLine(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 /** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
 async function statistics({ quick }: Options): Promise<Measured> {
   const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
@@ -241,6 +261,8 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'remote') return remote(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
+  if (what === 'lookup') return lookup(options);
+  if (what === 'recording') return recording(options);
   if (what === 'isolation') {
     const rows = await isolationBench(options.quick ? 20 : 200);
     console.log(isolationTable(rows));
@@ -289,6 +311,8 @@ const program = new Command('npm run bench --')
       'isolation',
       'soak',
       'statistics',
+      'lookup',
+      'recording',
       'table',
     ]),
   )

@@ -30,6 +30,8 @@ import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { BlendPolicy } from './serving/blend-policy.js';
 import { PassageBook } from './serving/passage-book.js';
 import { PromptEncoder } from './serving/prompt-encoder.js';
+import { RecentRequests } from './serving/recent-requests.js';
+import { Savings } from './serving/savings.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
@@ -100,6 +102,9 @@ export type BackendOptions = Pick<
   readonly documentsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
+  /** As in `ServeOptions`; absent: 0, and false. */
+  readonly recentRequests?: number;
+  readonly keepExcerpts?: boolean;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
   /** Absent: nothing is traced. */
@@ -216,7 +221,17 @@ async function createService(
   }
   const { contextTokens } = manifest.spec;
   const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
-  const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
+  const { chunkTokens, recentRequests = 0, keepExcerpts = false } = options;
+  const service = new Service({
+    model,
+    tokenizer,
+    prompts,
+    cache,
+    engine,
+    scheduler,
+    chunkTokens,
+    keepsExcerpts: keepExcerpts,
+  });
   const history = openHistory(options);
   const statistics = new Statistics({
     gauges: () => ({
@@ -228,14 +243,22 @@ async function createService(
     }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
-  statistics.events.on('record', (request, counts) => history.add(request, counts));
+  const recent = new RecentRequests({ max: recentRequests, now: systemTime.now });
+  const savings = new Savings(systemTime.now);
+  statistics.events.on('record', (request, counts) => {
+    history.add(request, counts);
+    recent.add(request, counts);
+    savings.add(request);
+  });
   tiers?.onRemoteTimed((operation, ms) => statistics.events.emit('remote', operation, ms));
   const { chunkBytes } = layout;
   const controls = {
-    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
+    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens, chunkBytes }),
     warming: new Warming({ service, clock: systemTime }),
     events,
-    pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),
+    pins: new Pins({ cache, chunkTokens, clock: systemTime }),
+    recent,
+    savings,
   };
   const stop = async () => {
     service.stop();
@@ -431,5 +454,6 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     ...(remote && pulls && { remote: { ...remote, ...pulls, prefillTokensPerS: speeds.prefillTokensPerS } }),
     evictions,
+    lives: prefixes?.lives,
   };
 }

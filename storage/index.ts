@@ -23,6 +23,7 @@ export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {
   ChunkIdentity,
+  ChunkLife,
   ChunkStore,
   EvictReason,
   OnEvict,

@@ -27,6 +27,7 @@ import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import { BreakEven } from './break-even.js';
 import type { CacheEvents } from './cache-events.js';
+import { ChunkLives } from './chunk-lives.js';
 import { PrefixCache } from './prefix-cache.js';
 import { type RemoteDeadline, RemotePulls } from './remote-pulls.js';
 import { DEFAULT_SEGMENT_SHARE, ownerOf, segmentShares } from './segment-namespace.js';
@@ -107,6 +108,7 @@ export async function createTiers(
     layout,
     fingerprint,
     events,
+    lives: new ChunkLives({ clock: CLOCK }),
     store: ({ evict, tierEvict, tierCopy, loaded }) => {
       const { chunkBytes, chunkTokens } = layout;
       const capacityBytes = options.hostBytes;

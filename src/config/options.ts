@@ -111,6 +111,10 @@ export interface ServeOptions {
   readonly tpotTargetMs: number;
   /** Milliseconds for which a request may be overtaken by those with more in the cache. */
   readonly patienceMs: number;
+  /** Requests that ended last, of which is kept what they went through; 0 keeps none. */
+  readonly recentRequests: number;
+  /** Whether short parts of their prompts are kept too, and of prefixes that are used often: in memory only. */
+  readonly keepExcerpts: boolean;
   readonly logLevel: LogLevel;
   /** Base address of the OpenTelemetry collector; undefined: that of OpenTelemetry's own variables, if any. */
   readonly otlpEndpoint: string | undefined;
@@ -255,6 +259,13 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     'how long a request may be overtaken by later ones with more in the cache',
     () => '5000',
   ),
+  row('recentRequests', '<number>', 'ended requests that can be looked at; 0 for none', () => '200'),
+  row(
+    'keepExcerpts',
+    '[boolean]',
+    'keep short parts of prompts in memory, to tell why they missed and which are used most',
+    () => 'true',
+  ),
   row('logLevel', '<level>', `least of what is logged: ${LOG_LEVELS.join(', ')}`, () => 'warn'),
   row(
     'otlpEndpoint',
@@ -340,6 +351,8 @@ export const OPTION_SCHEMA = z.object({
   maxQueueTokens: integer(1, 100_000_000),
   tpotTargetMs: integer(1, 60_000),
   patienceMs: integer(0, 3_600_000),
+  recentRequests: integer(0, 10_000),
+  keepExcerpts: flag(),
   logLevel: choice(LOG_LEVELS),
   otlpEndpoint: httpUrl().optional(),
   drainMs: integer(0, 3_600_000),

@@ -108,6 +108,8 @@ test('every bad value is refused in one line that names the option and the value
     maxQueueTokens: ['0'],
     tpotTargetMs: ['0', '1.5'],
     patienceMs: ['-1', '5s'],
+    recentRequests: ['-1', '10001'],
+    keepExcerpts: ['maybe'],
     logLevel: ['verbose', 'WARN'],
     otlpEndpoint: ['', 'collector:4318', 'grpc://collector:4317'],
     drainMs: ['-1', '30s'],
