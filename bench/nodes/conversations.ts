@@ -1,0 +1,67 @@
+/**
+ * Conversations to be replayed: each begins with one of a few system prompts, and every turn resends all before it. The
+ * assistant's messages are part of the script, so that prompts are the same whoever answers. Made for the tiny model,
+ * to which a character is a token.
+ */
+import { type Random, seededRandom } from '../../src/engine/random.js';
+
+export interface Message {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+export interface ReplayShape {
+  readonly conversations: number;
+  readonly turns: number;
+  readonly seed: number;
+}
+
+/** One request: the messages so far of a conversation. */
+export interface Request {
+  readonly conversation: number;
+  readonly turn: number;
+  readonly messages: readonly Message[];
+}
+
+const SYSTEM_PROMPTS = 4;
+const SYSTEM_CHARACTERS = 192;
+const MESSAGE_CHARACTERS = { min: 24, max: 72 };
+const WORDS = ['ada', 'lamp', 'sea', 'fog', 'bell', 'oil', 'wick', 'tide', 'boat', 'flour', 'letter', 'dusk'];
+
+/** The conversations' turns, first turn first. */
+export function conversations({ conversations: count, turns, seed }: ReplayShape): Request[][] {
+  const random = seededRandom(seed);
+  const systems = Array.from({ length: SYSTEM_PROMPTS }, () => words(random, SYSTEM_CHARACTERS));
+  return Array.from({ length: count }, (_, conversation) => {
+    const messages: Message[] = [{ role: 'system', content: systems[conversation % SYSTEM_PROMPTS]! }];
+    return Array.from({ length: turns }, (_turn, turn) => {
+      if (turn > 0) messages.push({ role: 'assistant', content: message(random) });
+      messages.push({ role: 'user', content: message(random) });
+      return { conversation, turn, messages: [...messages] };
+    });
+  });
+}
+
+/** The turns of all conversations in one order: whose turn is next is drawn, and a conversation's turns stay in order. */
+export function interleaved(scripts: readonly (readonly Request[])[], seed: number): Request[] {
+  const random = seededRandom(seed);
+  const left = scripts.map((turns) => [...turns]);
+  const order: Request[] = [];
+  while (left.length > 0) {
+    const at = Math.floor(random() * left.length);
+    order.push(left[at]!.shift()!);
+    if (left[at]!.length === 0) left.splice(at, 1);
+  }
+  return order;
+}
+
+const message = (random: Random): string => {
+  const { min, max } = MESSAGE_CHARACTERS;
+  return words(random, min + Math.floor(random() * (max - min + 1)));
+};
+
+function words(random: Random, characters: number): string {
+  let text = '';
+  while (text.length < characters) text += `${WORDS[Math.floor(random() * WORDS.length)]!} `;
+  return text.slice(0, characters).trimEnd();
+}
