@@ -42,13 +42,19 @@ export function conversations({ conversations: count, turns, seed }: ReplayShape
   });
 }
 
-/** The turns of all conversations in one order: whose turn is next is drawn, and a conversation's turns stay in order. */
-export function interleaved(scripts: readonly (readonly Request[])[], seed: number): Request[] {
+/**
+ * The turns of all conversations in one order: `live` of them go on at a time, whose turn is next is drawn, and another one
+ * begins where one ends.
+ */
+export function interleaved(
+  scripts: readonly (readonly Request[])[],
+  { live = scripts.length, seed }: { readonly live?: number; readonly seed: number },
+): Request[] {
   const random = seededRandom(seed);
   const left = scripts.map((turns) => [...turns]);
   const order: Request[] = [];
   while (left.length > 0) {
-    const at = Math.floor(random() * left.length);
+    const at = Math.floor(random() * Math.min(live, left.length));
     order.push(left[at]!.shift()!);
     if (left[at]!.length === 0) left.splice(at, 1);
   }

@@ -30,6 +30,8 @@ export interface ReplayOptions {
   /** Requests under way at a time, at most. */
   readonly clients: number;
   readonly maxTokens: number;
+  /** The API key, of which the namespace follows; absent: the one without a key. */
+  readonly apiKey?: string;
   readonly onReplayed?: (replayed: Replayed) => void;
 }
 
@@ -66,12 +68,15 @@ export function hitRateOf(replayed: readonly Replayed[]): number {
 }
 
 /** Status 0 stands for an answer that broke off, or a connection that was refused. */
-async function send(request: Request, { url, model, maxTokens }: ReplayOptions): Promise<Replayed> {
+async function send(request: Request, { url, model, maxTokens, apiKey }: ReplayOptions): Promise<Replayed> {
   const failed = { request, node: '', promptTokens: 0, cachedTokens: 0, ttftMs: 0 };
   try {
     const response = await fetch(new URL('/v1/chat/completions', url), {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: {
+        'content-type': 'application/json',
+        ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }),
+      },
       body: JSON.stringify({ model, messages: request.messages, max_tokens: maxTokens, temperature: 0 }),
     });
     const node = response.headers.get('x-radixkv-node') ?? '';

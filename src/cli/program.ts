@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { systemClock } from '../model/clock.js';
+import { PLAN_OPTION_ROWS, planFlag } from '../plan/plan-options.js';
 import { ROLES } from '../tenants/tenant.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
@@ -16,6 +17,7 @@ import {
   runSetTenant,
 } from './keys.js';
 import { runImport, runList, runRemove } from './models.js';
+import { type PlanChoices, runPlan } from './plan.js';
 import { runServe } from './serve.js';
 import type { Terminal } from './terminal.js';
 import { DEFAULT_URL, runTop } from './top.js';
@@ -70,10 +72,28 @@ export function createProgram(terminal: Terminal): Command {
       if (!answered) process.exitCode = 1;
     });
 
+  addPlanCommand(program.command('plan'), terminal);
+
   return program.addHelpText(
     'after',
     '\nEvery option can also be set in the environment, see "radixkv serve --help".',
   );
+}
+
+function addPlanCommand(plan: Command, terminal: Terminal): void {
+  const places = ['dataDir', 'modelsDir', 'model', 'chunkTokens'] as const;
+  addOptions(plan, [...places, 'deviceBytes', 'hostBytes', 'diskBytes']).description(
+    'plan capacity: what a load of users needs of memory, disk, network and Redis, with the arithmetic',
+  );
+  for (const { key, placeholder, description, defaultText } of PLAN_OPTION_ROWS)
+    plan.option(`${planFlag(key)} ${placeholder}`, description, defaultText);
+  plan
+    .option('--url <url>', 'a running server, whose measured speeds are taken')
+    .option('--json', 'print the result as JSON')
+    .addHelpText('after', '\nAn API key in RADIXKV_API_KEY is sent along to --url.')
+    .action(async (choices: PlanChoices, command: Command) =>
+      runPlan(readOptions(command), choices, process.env.RADIXKV_API_KEY, terminal),
+    );
 }
 
 function addModelCommands(model: Command, terminal: Terminal): void {

@@ -103,7 +103,7 @@ const replayOn = (proxy: ProxyProcess, requests: readonly Request[], clients: nu
 
 test('each conversation keeps to a node, and reuses more than under round robin', { skip }, async (t) => {
   const scripts = conversations({ conversations: 12, turns: 6, seed: 1 });
-  const requests = interleaved(scripts, 2);
+  const requests = interleaved(scripts, { seed: 2 });
   const rates: number[] = [];
   for (const balance of ['unbounded', 'round-robin'] as const) {
     const nodes = await startNodes(t);
@@ -134,7 +134,7 @@ test('a node that dies fails only what it was streaming; others take over, and i
   const turnsFrom = (from: number, to: number) =>
     interleaved(
       scripts.map((turns) => turns.slice(from, to)),
-      4,
+      { seed: 4 },
     );
   const before = await replayOn(proxy, turnsFrom(0, 3), CLIENTS);
   assert(before.every(({ status }) => status === 200));
