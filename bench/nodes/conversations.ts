@@ -12,7 +12,8 @@ export interface Message {
 
 export interface ReplayShape {
   readonly conversations: number;
-  readonly turns: number;
+  /** Of each; absent: drawn as in a recorded trace. */
+  readonly turns?: number;
   readonly seed: number;
 }
 
@@ -24,8 +25,10 @@ export interface Request {
 }
 
 const SYSTEM_PROMPTS = 4;
-const SYSTEM_CHARACTERS = 192;
-const MESSAGE_CHARACTERS = { min: 24, max: 72 };
+const SYSTEM_CHARACTERS = 96;
+const MESSAGE_CHARACTERS = { min: 24, max: 96 };
+/** Those of more than one turn in Mooncake's trace of conversations, by turns from 2 on; mean 2.8. */
+const TURNS_WEIGHTS = [1235, 396, 168, 92, 48, 23, 34];
 const WORDS = ['ada', 'lamp', 'sea', 'fog', 'bell', 'oil', 'wick', 'tide', 'boat', 'flour', 'letter', 'dusk'];
 
 /** The conversations' turns, first turn first. */
@@ -34,7 +37,7 @@ export function conversations({ conversations: count, turns, seed }: ReplayShape
   const systems = Array.from({ length: SYSTEM_PROMPTS }, () => words(random, SYSTEM_CHARACTERS));
   return Array.from({ length: count }, (_, conversation) => {
     const messages: Message[] = [{ role: 'system', content: systems[conversation % SYSTEM_PROMPTS]! }];
-    return Array.from({ length: turns }, (_turn, turn) => {
+    return Array.from({ length: turns ?? drawnTurns(random) }, (_turn, turn) => {
       if (turn > 0) messages.push({ role: 'assistant', content: message(random) });
       messages.push({ role: 'user', content: message(random) });
       return { conversation, turn, messages: [...messages] };
@@ -59,6 +62,17 @@ export function interleaved(
     if (left[at]!.length === 0) left.splice(at, 1);
   }
   return order;
+}
+
+function drawnTurns(random: Random): number {
+  let at = random() * TURNS_WEIGHTS.reduce((sum, weight) => sum + weight);
+  let turns = 2;
+  for (const weight of TURNS_WEIGHTS) {
+    if (at < weight) break;
+    at -= weight;
+    turns++;
+  }
+  return turns;
 }
 
 const message = (random: Random): string => {

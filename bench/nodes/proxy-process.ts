@@ -17,16 +17,8 @@ const PLACES = ['/usr/sbin/haproxy', '/usr/local/sbin/haproxy', '/opt/homebrew/b
 /** HAProxy of this machine; undefined where there is none. */
 export const HAPROXY = PLACES.find((path) => existsSync(path));
 
-/**
- * How a node is chosen: `prefix` as it ships; `unbounded` by the hash alone, however many requests a node has already;
- * `round-robin`. The configurations differ by one line.
- */
-const EDITS = {
-  prefix: undefined,
-  unbounded: ['hash-balance-factor 200', 'hash-balance-factor 0'],
-  'round-robin': ['balance hash var(txn.route)', 'balance roundrobin'],
-} as const;
-export type Balance = keyof typeof EDITS;
+/** `prefix` is what ships; `round-robin` differs from it by the line that chooses a node. */
+export type Balance = 'prefix' | 'round-robin';
 
 /** Between two looks at what it says of its nodes, and how long it may take to say it. */
 const POLL_MS = 50;
@@ -102,11 +94,10 @@ export class ProxyProcess {
 
 function configuration(balance: Balance): string {
   const shipped = readFileSync(CONFIGURATION, 'utf8');
-  const edit = EDITS[balance];
-  if (edit === undefined) return shipped;
-  const [line, other] = edit;
-  assert(shipped.includes(line));
-  return shipped.replace(line, other);
+  if (balance === 'prefix') return shipped;
+  const dealt = shipped.replace('balance hash var(txn.route)', 'balance roundrobin');
+  assert.notEqual(dealt, shipped);
+  return dealt;
 }
 
 /** A port that nobody listened on a moment ago. */

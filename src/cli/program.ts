@@ -138,20 +138,20 @@ HF_ENDPOINT and HF_TOKEN are honoured. Interrupted downloads go on where they st
 }
 
 function addKeyCommands(keys: Command, terminal: Terminal): void {
-  addOptions(keys.command('create'), ['dataDir'])
+  addOptions(keys.command('create'), ['dataDir', 'keysFile'])
     .description('create a key and print it; this is the only time that it is shown')
     .requiredOption('--tenant <name>', 'whose key it is; a tenant shares KV and documents with nobody')
     .option('--role <role>', `one of ${ROLES.join(', ')}; an admin may also control the server`, 'user')
     .action((flags: { tenant: string; role: string }, command: Command) =>
       runCreateKey(readOptions(command), flags, terminal),
     );
-  addOptions(keys.command('list'), ['dataDir'])
+  addOptions(keys.command('list'), ['dataDir', 'keysFile'])
     .description('list all keys, revoked ones too')
     .option('--json', 'print the result as JSON')
     .action((flags: { json?: boolean }, command: Command) =>
       runListKeys(readOptions(command), flags.json === true, terminal),
     );
-  addOptions(keys.command('revoke <id>'), ['dataDir'])
+  addOptions(keys.command('revoke <id>'), ['dataDir', 'keysFile'])
     .description('revoke a key: requests with it are refused from now on')
     .action((id: string, _flags: unknown, command: Command) =>
       runRevokeKey(id, readOptions(command), terminal),
@@ -159,13 +159,13 @@ function addKeyCommands(keys: Command, terminal: Terminal): void {
 }
 
 function addTenantCommands(tenants: Command, terminal: Terminal): void {
-  addOptions(tenants.command('list'), ['dataDir'])
+  addOptions(tenants.command('list'), ['dataDir', 'keysFile'])
     .description('list tenants with their limits')
     .option('--json', 'print the result as JSON')
     .action((flags: { json?: boolean }, command: Command) =>
       runListTenants(readOptions(command), flags.json === true, terminal),
     );
-  addOptions(tenants.command('set <name>'), ['dataDir'])
+  addOptions(tenants.command('set <name>'), ['dataDir', 'keysFile'])
     .description('limit what all keys of a tenant together may ask for')
     .option('--requests-per-minute <number>', 'requests that may begin in a minute, or none for no limit')
     .option('--tokens-per-minute <number>', 'prompt tokens in a minute, or none for no limit')
