@@ -37,6 +37,10 @@ const SETTLE_TOKENS = 64;
 /** While requests are computed, one tile of a passage that is wanted ahead of time follows so many steps. */
 const STEPS_PER_PASSAGE_TILE = 16;
 
+export function shuttingDown(): RadixkvError {
+  return new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
+}
+
 export class Scheduler {
   readonly #cache: KvCache;
   readonly #engine: Engine;
@@ -134,11 +138,19 @@ export class Scheduler {
     this.#notify();
   }
 
+  /** Fails what is queued or active. @returns how many there were */
+  failAll(error: RadixkvError): number {
+    const sequences = [...this.#places.queue, ...this.#places.active];
+    for (const sequence of sequences) this.#fail(sequence, error);
+    if (sequences.length > 0) this.#notify();
+    return sequences.length;
+  }
+
   /** Fails what is queued or active, and stops. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    const error = new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
-    for (const sequence of [...this.#places.queue, ...this.#places.active]) this.#fail(sequence, error);
+    const error = shuttingDown();
+    this.failAll(error);
     for (const task of this.#passages) task.fail(error);
     this.#passages.clear();
     this.#notify();
@@ -232,6 +244,7 @@ export class Scheduler {
     const startedAt = performance.now();
     const step = await sequence.blendSteps.next();
     this.#places.charge(sequence, performance.now() - startedAt);
+    sequence.request.trace?.step('blend', startedAt);
     if (step.done === true) {
       this.#places.endPrefetch(sequence);
       await this.#answer(sequence, step.value);
@@ -261,9 +274,11 @@ export class Scheduler {
     { end, samplers }: { readonly end: number; readonly samplers: readonly number[] },
   ): Promise<readonly SampledToken[]> {
     const start = run.length;
+    const startedAt = performance.now();
     const tokens = run.tokens.slice(start, end);
     const call = { op: 'prefill', run: run.id, start, tokens, samplers } as const;
     const { result, ms } = await this.#engine.call<'prefill'>(call);
+    sequence.request.trace?.step('tile', startedAt, tokens.length);
     this.#policy.prefillCosts.measured({ start, tokens: tokens.length }, ms);
     this.#places.charge(sequence, ms);
     this.#cache.prefilled(tokens.length, ms);
