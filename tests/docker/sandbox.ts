@@ -202,10 +202,12 @@ function variablesOf(text: string, known: Readonly<Record<string, string>>): Rec
 }
 
 function environmentOfNpm(): Record<string, string> {
-  const named = Object.entries(process.env).filter(([name]) =>
-    /^(npm_config_|https?_proxy|no_proxy)/i.test(name),
-  );
-  return Object.fromEntries(named.map(([name, value]) => [name, value ?? '']));
+  const kinds = /^(npm_config_|https?_proxy$|no_proxy$|node_extra_ca_certs$|ssl_cert_)/i;
+  const named = Object.entries(process.env).filter(([name]) => kinds.test(name));
+  return {
+    ...Object.fromEntries(named.map(([name, value]) => [name, value ?? ''])),
+    npm_config_prefer_offline: 'true',
+  };
 }
 
 /** Bytes of the files below a directory; a file with several names counts once, a link as nothing. */
