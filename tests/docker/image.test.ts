@@ -42,7 +42,7 @@ async function finished(
 
 test('every step of the Dockerfile works, and its images serve as another user on a read-only root', {
   skip: whyNot(),
-  timeout: 600_000,
+  timeout: 1_200_000,
 }, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'radixkv-image-'));
   t.after(() => rm(directory, { recursive: true, force: true }));

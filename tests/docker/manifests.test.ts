@@ -26,7 +26,11 @@ const skip = LINTERS === undefined && 'LINTERS names no directory of linters';
 const python = (args: readonly string[]) =>
   run('python3', [...args], { cwd: DOCKER, env: { ...process.env, PYTHONPATH: LINTERS } });
 const parseCompose = (file: unknown) =>
-  python(['-c', 'import sys, compose_spec; compose_spec.PyCompose.from_json(sys.argv[1])', JSON.stringify(file)]);
+  python([
+    '-c',
+    'import sys, compose_spec; compose_spec.PyCompose.from_json(sys.argv[1])',
+    JSON.stringify(file),
+  ]);
 
 const read = (name: string): string => readFileSync(join(DOCKER, name), 'utf8');
 

@@ -6,14 +6,17 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
+import { z } from 'zod';
 import { contextPaths, listOf, REPOSITORY, readStages, type Stage } from './dockerfile.js';
 
 const run = promisify(execFile);
 const BWRAP = '/usr/bin/bwrap';
+/** Where better-sqlite3's install script finds a built one, as it would on the network. */
+const PREBUILDS = '/prebuilds';
 
 /** Why it can't be done here; false where it can. */
 export function whyNot(): string | false {
@@ -89,15 +92,20 @@ export class Image {
     readonly mounts: Mounts;
   }): string[] {
     const { isWritable, env, mounts } = options;
+    const seen = (flag: string, paths: Readonly<Record<string, string>> = {}) =>
+      Object.entries(paths).flatMap(([at, path]) => [flag, path, at]);
+    const fixed = `--die-with-parent --unshare-pid --clearenv ${isWritable ? '--bind' : '--ro-bind'}`;
     return [
-      ...['--die-with-parent', '--unshare-pid', '--clearenv'],
-      ...[isWritable ? '--bind' : '--ro-bind', this.root, '/'],
+      ...fixed.split(' '),
+      this.root,
+      '/',
       ...SYSTEM.flatMap((path) => ['--ro-bind', path, path]),
-      ...['--proc', '/proc', '--dev', '/dev', '--tmpfs', '/tmp'],
-      ...Object.entries(mounts.volumes ?? {}).flatMap(([at, path]) => ['--bind', path, at]),
-      ...Object.entries(mounts.readOnly ?? {}).flatMap(([at, path]) => ['--ro-bind', path, at]),
+      ...'--proc /proc --dev /dev --tmpfs /tmp'.split(' '),
+      ...seen('--bind', mounts.volumes),
+      ...seen('--ro-bind', mounts.readOnly),
       ...Object.entries(env).flatMap(([name, value]) => ['--setenv', name, value]),
-      ...['--chdir', this.settings.workdir],
+      '--chdir',
+      this.settings.workdir,
     ];
   }
 }
@@ -113,10 +121,26 @@ export async function buildImages(
   directory: string,
   options: { readonly args: Readonly<Record<string, string>>; readonly mounts: Mounts },
 ): Promise<Map<string, Image>> {
+  const { args, mounts } = options;
+  const prebuilds = await packBuiltSqlite(join(directory, 'prebuilds'));
+  const seen = { ...mounts, volumes: { ...mounts.volumes, [PREBUILDS]: prebuilds } };
   const images = new Map<string, Image>();
   for (const stage of readStages())
-    images.set(stage.name, await buildStage(directory, stage, images, options));
+    images.set(stage.name, await buildStage(directory, stage, images, { args, mounts: seen }));
   return images;
+}
+
+/** This repository's own, which was compiled or fetched when it was installed: a minute less. */
+async function packBuiltSqlite(directory: string): Promise<string> {
+  await mkdir(directory);
+  const home = join(REPOSITORY, 'node_modules/better-sqlite3');
+  const { version } = z
+    .object({ version: z.string() })
+    .parse(JSON.parse(await readFile(join(home, 'package.json'), 'utf8')));
+  const { arch, versions } = process;
+  const name = `better-sqlite3-v${version}-node-v${versions.modules}-linux-${arch}.tar.gz`;
+  await run('tar', ['-czf', join(directory, name), '-C', home, 'build/Release/better_sqlite3.node']);
+  return directory;
 }
 
 async function buildStage(
@@ -179,9 +203,9 @@ async function copyStep(
   }
 }
 
-/** Links stay links, modes modes. */
+/** Links stay links, modes modes; everything is root's, as Docker makes it. */
 async function copyInto(from: string, to: string): Promise<void> {
-  await cp(from, to, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  await run('cp', ['-a', '--no-preserve=ownership', from, to]);
 }
 
 /** Asks apt whether what the step installs could be installed here. */
@@ -207,6 +231,7 @@ function environmentOfNpm(): Record<string, string> {
   return {
     ...Object.fromEntries(named.map(([name, value]) => [name, value ?? ''])),
     npm_config_prefer_offline: 'true',
+    npm_config_better_sqlite3_local_prebuilds: PREBUILDS,
   };
 }
 

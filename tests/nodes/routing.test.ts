@@ -262,7 +262,7 @@ test('a key that all ask for at once loads no node with much more than twice the
   t.diagnostic(`requests at a time: ${loads.join(', ')}`);
   assert(Math.max(...loads) <= few + (2 * (requests - few)) / NODES, loads.join());
   assert(Math.max(...loads) > requests / NODES, 'the key has a node that it prefers');
-  for (const { release } of stubs.flatMap(({ held }) => held)) release();
+  for (const one of stubs.flatMap(({ held }) => held)) one.release();
   for (const { status } of await Promise.all(answers)) assert.equal(status, 200);
 });
 
@@ -431,8 +431,7 @@ test('what belongs together has one route, and what does not has its own', {
     const refused = await post(proxy, body).catch(() => undefined);
     if (refused !== undefined) {
       assert.equal(refused.status, 413);
-      const { error } = (await refused.json()) as { error: { code: string } };
-      assert.equal(error.code, 'body_too_large');
+      assert.match(await refused.text(), /"code":"body_too_large"/);
     }
     assert(!stubs.some(({ held }) => held.some((one) => one.body.length > 8 * 1024 * 1024)));
     assert.equal(typeof (await nodeOf(body, { path: '/v1/documents/batch' })), 'string');
