@@ -19,6 +19,8 @@ const NODES = 3;
 const CHUNK_TOKENS = 16;
 const CLIENTS = 6;
 const MAX_TOKENS = 2;
+/** Its own deadline is the time in which it could compute. */
+const REMOTE_DEADLINE_MS = 2000;
 
 interface Workload {
   readonly name: string;
@@ -159,7 +161,7 @@ function spawnNode(
     'disk-bytes': 0,
     // The tiny model computes faster than anything is read.
     'break-even': 'off',
-    ...(remote !== undefined && { remote }),
+    ...(remote !== undefined && { remote, 'remote-deadline-min-ms': REMOTE_DEADLINE_MS }),
   });
 }
 

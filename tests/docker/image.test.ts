@@ -66,7 +66,7 @@ test('every step of the Dockerfile works, and its images serve as another user o
     'src',
     'storage',
   ]);
-  for (const name of ['typescript', '@biomejs', 'openai'])
+  for (const name of ['typescript', '@biomejs/biome', 'openai'])
     assert(!existsSync(join(byDefault.root, 'app/node_modules', name)), `${name} is for development only`);
   const bytes = await treeBytes(join(byDefault.root, 'app'));
   t.diagnostic(`on top of its base, the image has ${(bytes / 1e6).toFixed(1)} MB`);

@@ -92,8 +92,6 @@ export class Image {
     readonly mounts: Mounts;
   }): string[] {
     const { isWritable, env, mounts } = options;
-    const seen = (flag: string, paths: Readonly<Record<string, string>> = {}) =>
-      Object.entries(paths).flatMap(([at, path]) => [flag, path, at]);
     const fixed = `--die-with-parent --unshare-pid --clearenv ${isWritable ? '--bind' : '--ro-bind'}`;
     return [
       ...fixed.split(' '),
@@ -101,14 +99,17 @@ export class Image {
       '/',
       ...SYSTEM.flatMap((path) => ['--ro-bind', path, path]),
       ...'--proc /proc --dev /dev --tmpfs /tmp'.split(' '),
-      ...seen('--bind', mounts.volumes),
-      ...seen('--ro-bind', mounts.readOnly),
+      ...mounted('--bind', mounts.volumes),
+      ...mounted('--ro-bind', mounts.readOnly),
       ...Object.entries(env).flatMap(([name, value]) => ['--setenv', name, value]),
       '--chdir',
       this.settings.workdir,
     ];
   }
 }
+
+const mounted = (flag: string, paths: Readonly<Record<string, string>> = {}): string[] =>
+  Object.entries(paths).flatMap(([at, path]) => [flag, path, at]);
 
 /**
  * Builds all stages below `directory`.
