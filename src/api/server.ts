@@ -38,8 +38,8 @@ export interface ServerOptions {
   readonly onCut?: () => void;
 }
 
-/** How long a client has to take the error that its answer ended with. */
-const CUT_MS = 1000;
+/** How long it may take until an answer has ended with its error, and the client has taken it. */
+const CUT_MS = 5000;
 
 export interface RunningServer {
   readonly url: string;

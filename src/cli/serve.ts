@@ -8,8 +8,8 @@ import { ensureModel, openRegistry } from './models.js';
 import type { Terminal } from './terminal.js';
 
 /**
- * Resolves after a graceful stop. A second signal ends the process at once, with 128 and the signal's number as code;
- * a stop that takes longer than `drainMs` and `flushMs` ends it with code 1.
+ * Resolves after a graceful stop. A second signal ends the process at once; a stop that takes longer than `drainMs` and
+ * `flushMs` is killed.
  */
 export async function runServe(
   options: ServeOptions,
@@ -28,7 +28,7 @@ export async function runServe(
   const { drainMs, flushMs } = options;
   const timer = setTimeout(() => {
     terminal.note(`radixkv: not done ${drainMs + flushMs} ms after the signal; ending at once`);
-    process.exit(1);
+    endAtOnce('SIGKILL', 1);
   }, drainMs + flushMs);
   await server.close();
   clearTimeout(timer);
@@ -64,5 +64,15 @@ function firstSignal(): Promise<NodeJS.Signals> {
 }
 
 function exitAtOnce(signal: NodeJS.Signals): never {
-  process.exit(128 + constants.signals[signal]);
+  endAtOnce(signal, 128 + constants.signals[signal]);
+}
+
+/**
+ * By the signal, which leaves nobody time: `process.exit` joins the threads, and the engine's may abort in the middle of
+ * a run. The first process of a container has no such signals, so that it ends with the code.
+ */
+function endAtOnce(signal: NodeJS.Signals, code: number): never {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+  process.exit(code);
 }

@@ -57,6 +57,7 @@ export class Scheduler {
   /** Something happened since the last step began. */
   #isNotified = false;
   #isClosed = false;
+  #isCut = false;
   #isIdle = false;
   readonly #loop: Promise<void>;
   #idleWaiters: (() => void)[] = [];
@@ -138,23 +139,27 @@ export class Scheduler {
     this.#notify();
   }
 
-  /** Fails what is queued or active. @returns how many there were */
-  failAll(error: RadixkvError): number {
-    const sequences = [...this.#places.queue, ...this.#places.active];
-    for (const sequence of sequences) this.#fail(sequence, error);
-    if (sequences.length > 0) this.#notify();
-    return sequences.length;
+  /** Fails what is queued or active, before the next step. @returns how many there are */
+  cut(): number {
+    this.#isCut = true;
+    this.#notify();
+    return this.queued + this.active;
   }
 
-  /** Fails what is queued or active, and stops. */
+  /** Stops after the step under way, and fails what is queued or active. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    const error = shuttingDown();
-    this.failAll(error);
-    for (const task of this.#passages) task.fail(error);
-    this.#passages.clear();
     this.#notify();
     await this.#loop;
+    this.#failAll();
+    for (const task of this.#passages) task.fail(shuttingDown());
+    this.#passages.clear();
+  }
+
+  /** Between two steps only: within one, a run may be in use. */
+  #failAll(): void {
+    const error = shuttingDown();
+    for (const sequence of [...this.#places.queue, ...this.#places.active]) this.#fail(sequence, error);
   }
 
   async #run(): Promise<void> {
@@ -207,6 +212,7 @@ export class Scheduler {
   }
 
   #dropUnwanted(): void {
+    if (this.#isCut) this.#failAll();
     for (const sequence of [...this.#places.queue, ...this.#places.active]) {
       if (sequence.isAborted) {
         sequence.end();
@@ -292,7 +298,10 @@ export class Scheduler {
     for (const [index, sampler] of [...sequence.samplers].entries()) {
       const choice = sequence.choices[index]!;
       const { token: nextToken } = sampled[index]!;
-      sequence.branches.push(await this.#branch({ sequence, choice, sampler, nextToken, rows: 0 }));
+      const branch = await this.#branch({ sequence, choice, sampler, nextToken, rows: 0 });
+      // The engine may have been lost meanwhile: the sequence has given back what it had.
+      if (!this.#places.active.has(sequence)) return;
+      sequence.branches.push(branch);
     }
     // Not before there is memory for every answer, so that a request without it fails before its first text.
     sequence.firstToken();

@@ -49,7 +49,7 @@ export class Service implements CompletionService {
 
   /** Ends the requests under way with an error. @returns how many there were */
   cut(): number {
-    return this.#parts.scheduler.failAll(shuttingDown());
+    return this.#parts.scheduler.cut();
   }
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
