@@ -59,6 +59,8 @@ export class Scheduler {
   #isClosed = false;
   #isCut = false;
   #isIdle = false;
+  /** One function, so that a signal that many requests share has it once. */
+  readonly #onAbort = () => this.#notify();
   readonly #loop: Promise<void>;
   #idleWaiters: (() => void)[] = [];
 
@@ -106,7 +108,7 @@ export class Scheduler {
   submit(sequence: Sequence): void {
     this.#places.join(sequence);
     const { signal, deadlineMs } = sequence.request;
-    signal.addEventListener('abort', () => this.#notify(), { once: true });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
     if (deadlineMs !== undefined) sequence.alarm = setTimeout(() => this.#notify(), deadlineMs);
     this.#notify();
   }
@@ -114,7 +116,7 @@ export class Scheduler {
   /** Computes a passage ahead of time, when its turn comes; the task tells when it is done. */
   submitPassage(task: PassageTask): void {
     this.#passages.add(task);
-    task.signal.addEventListener('abort', () => this.#notify(), { once: true });
+    task.signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#notify();
   }
 

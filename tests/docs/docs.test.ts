@@ -5,7 +5,7 @@ import { SELECTORS } from '#blend';
 import { PAGE } from '#dashboard';
 import { LINES_MAX, NODES_MAX, POLL_EVERY_MS, TREE_EVERY_MS } from '../../dashboard/pace.js';
 import { cacheControl } from '../../src/api/cache-schema.js';
-import { chatSchema, parseChat } from '../../src/api/chat-schema.js';
+import { chatBody, chatSchema } from '../../src/api/chat-schema.js';
 import { documentJson } from '../../src/api/document-routes.js';
 import { passageFields, storedDocument } from '../../src/api/document-schema.js';
 import { explanationJson } from '../../src/api/explanation.js';
@@ -223,7 +223,7 @@ test('the example requests of docs/api.md are valid, and the answers have their 
   );
   const exampleWith = (field: string) => examples.find((example) => field in example);
   const { cache } = exampleWith('cache');
-  const parsed = parseChat(chatSchema(DEFAULT_LIMITS), { ...exampleWith('messages'), cache });
+  const parsed = chatBody(DEFAULT_LIMITS).parse({ ...exampleWith('messages'), cache });
   assert.equal(parsed.work.prompt.kind === 'chat' && parsed.work.prompt.documents.length, 3);
   assert.equal(parsed.work.cache.mode, 'blend');
   const order = storedDocument(DEFAULT_LIMITS).parse(exampleWith('ttl_seconds'));
@@ -245,7 +245,7 @@ test('the example requests of docs/api.md are valid, and the answers have their 
   const dialect = createMessagesDialect(DEFAULT_LIMITS);
   const written = dialect.whole(
     { id: message.id, created: 0, model: { id: message.model, created: 0, contextTokens: 1 } },
-    dialect.parse({ model: 'x', max_tokens: 1, messages: [{ role: 'user', content: 'x' }] }),
+    dialect.body.parse({ model: 'x', max_tokens: 1, messages: [{ role: 'user', content: 'x' }] }),
     {
       choices: [{ index: 0, text: 'Ada lit the lamp', logprobs: undefined, reason: 'stop', stopString: '.' }],
       end: {
