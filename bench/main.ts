@@ -21,6 +21,7 @@ import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
 import { lookupBench, lookupTable } from './lookup.bench.js';
+import { nodesBench, nodesTable } from './nodes.bench.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
@@ -56,6 +57,7 @@ interface Options {
   readonly llamaServer: string;
   readonly slots: number;
   readonly trace?: string;
+  readonly remote?: string;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -236,6 +238,12 @@ async function statistics({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...measures } };
 }
 
+async function nodes({ quick, remote }: Options): Promise<Measured> {
+  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(remote !== undefined && { remote }) });
+  console.log(nodesTable(rows));
+  return { rows: [], measures: { rows } };
+}
+
 async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'quality') return quality(options);
   if (what === 'blend') return blend(options);
@@ -244,6 +252,7 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'shared-decode') return sharedDecode(options);
   if (what === 'load') return load(options);
   if (what === 'gaps') return gaps(options);
+  if (what === 'nodes') return nodes(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
@@ -292,6 +301,7 @@ const program = new Command('npm run bench --')
       'shared-decode',
       'gaps',
       'load',
+      'nodes',
       'disk',
       'isolation',
       'soak',
@@ -317,6 +327,7 @@ const program = new Command('npm run bench --')
   .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
   .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
   .option('--slots <count>', 'chats that it answers at the same time (load)', Number, 8)
+  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

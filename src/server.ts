@@ -35,7 +35,6 @@ import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { Budgets } from './tenants/budgets.js';
-import { KEYS_FILE } from './tenants/key-file.js';
 import { KeyRing } from './tenants/key-ring.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
@@ -338,8 +337,8 @@ async function openTracing({ otlpEndpoint }: ServeOptions, logger: Logger): Prom
 }
 
 /** @throws RadixkvError `invalid_value` when the file of keys can't be used */
-function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
-  const keys = KeyRing.open(join(dataDir, KEYS_FILE), { isRequired: requireKeys });
+function openAccess({ keysFile, requireKeys }: ServeOptions): Access {
+  const keys = KeyRing.open(keysFile, { isRequired: requireKeys });
   return { keys, budgets: new Budgets(() => performance.now()) };
 }
 

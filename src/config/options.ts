@@ -17,6 +17,7 @@ import {
 } from '#storage';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
+import { KEYS_FILE } from '../tenants/key-file.js';
 import { parseBytes } from './bytes.js';
 import { withoutCredentials } from './credentials.js';
 import { availableCores, defaultDataDirectory } from './machine.js';
@@ -49,6 +50,8 @@ export interface ServeOptions {
   /** Absolute paths. */
   readonly dataDir: string;
   readonly modelsDir: string;
+  /** Path of the file of keys and tenants, which nodes of one service have in common. */
+  readonly keysFile: string;
   /** Name of an imported model, or a built-in alias that is imported when missing. */
   readonly model: string;
   readonly threads: number;
@@ -130,6 +133,7 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   ),
   row('dataDir', '<path>', 'directory of downloads and models', () => defaultDataDirectory()),
   row('modelsDir', '<path>', 'directory of imported models (default: <data-dir>/models)'),
+  row('keysFile', '<path>', 'file of API keys and tenants (default: <data-dir>/keys.sqlite)'),
   row('model', '<name>', 'model to serve', () => 'smollm2-135m-instruct'),
   row('threads', '<number>', 'threads of the engine', () => String(availableCores())),
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
@@ -242,6 +246,7 @@ export const OPTION_SCHEMA = z.object({
   insecureNoKeys: flag(),
   dataDir: path,
   modelsDir: path.optional(),
+  keysFile: path.optional(),
   model: z.string().min(1, 'must name a model'),
   threads: integer(1, 256),
   weights: choice(WEIGHTS_OPTIONS),
@@ -303,13 +308,15 @@ export function parseServeOptions(
       param: flagOf(option),
     });
   }
-  const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } = parsed.data;
+  const { dataDir, modelsDir, keysFile, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } =
+    parsed.data;
   if (parsed.data.requireKeys && parsed.data.insecureNoKeys) {
     throw new RadixkvError('invalid_value', '--require-keys and --insecure-no-keys contradict each other');
   }
   return {
     ...parsed.data,
     modelsDir: modelsDir ?? join(dataDir, 'models'),
+    keysFile: keysFile ?? join(dataDir, KEYS_FILE),
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
     documentTemplateFile,
