@@ -138,6 +138,7 @@ async function createService(
     directory: modelDirectory,
     threads: options.threads,
     layout,
+    device: { kind: 'cpu' },
     ...(tiers && { slab: tiers.prefixes.slab }),
     ...(options.createWorker && { createWorker: options.createWorker }),
     onReady: () => users?.scheduler.engineReady(),

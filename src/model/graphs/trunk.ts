@@ -238,9 +238,7 @@ export class Trunk {
    * All layers and the head. `wantedRows` picks the rows of the stream whose logits are wanted.
    */
   build(attend: Attend, wantedRows: (h: string) => string): void {
-    const normed = this.norm(wantedRows(this.layers(attend)), 'output_norm.weight');
-    this.#head(normed);
-    this.g.output(NAMES.logits, 'float32', ['N', this.spec.vocab]);
+    this.head(wantedRows(this.layers(attend)));
     this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
     this.g.output(NAMES.fresh, this.kvType, ['2LR', this.spec.kvHeads, this.spec.headDim]);
   }
@@ -261,7 +259,10 @@ export class Trunk {
     return h;
   }
 
-  #head(x: string): void {
+  /** Logits of rows of the stream, an output of the graph. */
+  head(h: string): void {
+    const x = this.norm(h, 'output_norm.weight');
+    this.g.output(NAMES.logits, 'float32', ['N', this.spec.vocab]);
     if (this.#weights.products.has('head')) {
       this.g.op('Identity', [this.product(x, 'head')], {}, NAMES.logits);
     } else {
