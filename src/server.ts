@@ -21,7 +21,10 @@ import { CacheDesk } from './control/cache-desk.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
+import { type ChosenDevice, chooseDevice } from './engine/device-probe.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
+import { deviceFingerprint, kvTypeOn } from './engine/gpu-kv.js';
+import type { DeviceOptions } from './engine/protocol.js';
 import { RadixkvError } from './errors.js';
 import { History } from './history/history.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
@@ -93,6 +96,8 @@ export type BackendOptions = Pick<
   readonly documentsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
+  /** What computes; absent: the CPU. */
+  readonly chosenDevice?: ChosenDevice;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
 };
@@ -106,16 +111,29 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   const manifest = await readManifest(options.modelDirectory);
   const { layers, kvHeads, headDim } = manifest.spec;
   const { chunkTokens } = options;
-  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype: manifest.kvType });
+  const { chosenDevice: device = { kind: 'cpu' } } = options;
+  const dtype = kvTypeOn(device, manifest.kvType);
+  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype });
   const breakEven = new BreakEven(options.breakEven);
   const events = new CacheEvents(systemTime);
-  const tiers = await createTiers(options, { layout, fingerprint: manifest.fingerprint, breakEven, events });
+  const tiers = await createTiers(options, {
+    layout,
+    fingerprint: manifest.fingerprint,
+    device: await deviceFingerprint(device, options.modelDirectory, dtype),
+    breakEven,
+    events,
+  });
   try {
     return await createService(options, { manifest, layout, breakEven, tiers, events });
   } catch (error) {
     await tiers?.close();
     throw error;
   }
+}
+
+function deviceOptions({ chosenDevice: device = { kind: 'cpu' }, deviceBytes }: BackendOptions): DeviceOptions {
+  const { kind } = device;
+  return kind === 'webgpu' ? { kind, kvBytes: deviceBytes } : { kind };
 }
 
 async function createService(
@@ -138,7 +156,7 @@ async function createService(
     directory: modelDirectory,
     threads: options.threads,
     layout,
-    device: { kind: 'cpu' },
+    device: deviceOptions(options),
     ...(tiers && { slab: tiers.prefixes.slab }),
     ...(options.createWorker && { createWorker: options.createWorker }),
     onReady: () => users?.scheduler.engineReady(),
@@ -202,7 +220,7 @@ async function createService(
   const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
   const history = openHistory(options);
   const statistics = new Statistics({
-    gauges: () => ({ ...gauges(cache, scheduler, tiers), history: history.reading() }),
+    gauges: () => ({ ...gauges(cache, scheduler, tiers), ...(engine.bus && { bus: engine.bus }), history: history.reading() }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
   statistics.events.on('record', (request, counts) => history.add(request, counts));
@@ -260,6 +278,10 @@ export async function startRadixkv(
   const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
   const historyFile = join(options.dataDir, HISTORY_FILE);
   const access = openAccess(options);
+  const chosenDevice = await chooseDevice(options.device).catch((error: unknown) => {
+    access.keys.close();
+    throw error;
+  });
   let backend: Backend | undefined;
   const closeParts = async () => {
     await backend?.close();
@@ -268,6 +290,7 @@ export async function startRadixkv(
   try {
     backend = await createBackend({
       ...options,
+      chosenDevice,
       modelDirectory,
       logger,
       documentsFile,

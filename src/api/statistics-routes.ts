@@ -4,6 +4,7 @@
  */
 import type { RequestHandler } from 'express';
 import { z } from 'zod';
+import { BUS_KINDS, type BusBytes } from '../engine/device.js';
 import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
 import { WINDOW_NAMES } from '../history/resolutions.js';
@@ -155,14 +156,23 @@ function historyJson(history: HistoryReading | undefined) {
   };
 }
 
+/** Null where there is no GPU. */
+function busJson(bus: BusBytes | undefined) {
+  if (bus === undefined) return null;
+  return Object.fromEntries(
+    BUS_KINDS.map(({ direction, kind, of }) => [`${kind}_bytes_${direction}`, bus[of]]),
+  );
+}
+
 function processJson(statistics: Statistics) {
-  const { tiers, radixNodes, cachedChunks, disk, history } = statistics.gauges();
+  const { tiers, radixNodes, cachedChunks, disk, bus, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
     by_tier: Object.fromEntries(TIERS.map((tier) => [tier, { ...tokens[tier], ...tierJson(tiers[tier]) }])),
     disk: diskJson(disk),
+    bus: busJson(bus),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
   };

@@ -14,6 +14,7 @@ import {
   WRITE_POLICIES,
   type WritePolicy,
 } from '#storage';
+import { DEVICE_OPTIONS, type DeviceOption } from '../engine/device-probe.js';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { parseBytes } from './bytes.js';
@@ -47,6 +48,8 @@ export interface ServeOptions {
   /** Name of an imported model, or a built-in alias that is imported when missing. */
   readonly model: string;
   readonly threads: number;
+  /** What computes. */
+  readonly device: DeviceOption;
   readonly weights: WeightsOption;
   /** Byte budgets of KV in the device and host tiers. */
   readonly deviceBytes: number;
@@ -117,8 +120,14 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   row('modelsDir', '<path>', 'directory of imported models (default: <data-dir>/models)'),
   row('model', '<name>', 'model to serve', () => 'smollm2-135m-instruct'),
   row('threads', '<number>', 'threads of the engine', () => String(availableCores())),
+  row(
+    'device',
+    '<device>',
+    `what computes: ${DEVICE_OPTIONS.join(', ')}; auto takes a GPU that is quicker than the CPU`,
+    () => 'cpu',
+  ),
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
-  row('deviceBytes', '<size>', 'memory for KV that the engine reads directly', () => '1GiB'),
+  row('deviceBytes', '<size>', 'memory for KV that the engine reads directly, of the GPU with --device webgpu', () => '1GiB'),
   row('hostBytes', '<size>', 'memory for KV chunks kept for reuse', () => '2GiB'),
   row('diskBytes', '<size>', 'disk space for KV chunks that outlive the process; 0 for none', () => '8GiB'),
   row('diskDir', '<path>', 'directory of these chunks (default: <data-dir>/cache)'),
@@ -203,6 +212,7 @@ const SCHEMA = z.object({
   modelsDir: path.optional(),
   model: z.string().min(1, 'must name a model'),
   threads: integer(1, 256),
+  device: choice(DEVICE_OPTIONS),
   weights: choice(WEIGHTS_OPTIONS),
   deviceBytes: bytes(1024 ** 2),
   hostBytes: bytes(0),

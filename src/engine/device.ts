@@ -61,5 +61,14 @@ export interface BusBytes {
   readonly measuresDown: number;
 }
 
+/** How the parts of the traffic are called outside. */
+export const BUS_KINDS = [
+  { direction: 'to_device', kind: 'control', of: 'controlUp' },
+  { direction: 'to_device', kind: 'kv', of: 'kvUp' },
+  { direction: 'from_device', kind: 'kv', of: 'kvDown' },
+  { direction: 'from_device', kind: 'logits', of: 'logitsDown' },
+  { direction: 'from_device', kind: 'measures', of: 'measuresDown' },
+] as const satisfies readonly { direction: string; kind: string; of: keyof BusBytes }[];
+
 /** The device failed, and what it holds is gone or can't be trusted. */
 export class DeviceLost extends Error {}

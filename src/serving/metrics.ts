@@ -3,6 +3,7 @@
  * has one counter; only the histograms live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { BUS_KINDS } from '../engine/device.js';
 import { TIERS, tokensOf } from './completion.js';
 import { OUTCOMES } from './counts.js';
 import { ENDPOINTS, type RequestRecord, type Statistics } from './statistics.js';
@@ -139,6 +140,22 @@ function diskCounters(statistics: Statistics, registers: Registry[]): () => void
   };
 }
 
+/** Returns what copies the bytes between host and GPU; without a GPU they have no samples. */
+function busCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const bytes = new Counter({
+    name: 'radixkv_device_bus_bytes_total',
+    help: 'Bytes between host and GPU.',
+    labelNames: ['direction', 'kind'],
+    registers,
+  });
+  return () => {
+    bytes.reset();
+    const { bus } = statistics.gauges();
+    if (bus === undefined) return;
+    for (const { direction, kind, of } of BUS_KINDS) bytes.inc({ direction, kind }, bus[of]);
+  };
+}
+
 /** Returns what copies the counters of the history; without one they have no samples. */
 function historyCounters(statistics: Statistics, registers: Registry[]): () => void {
   const faults = new Counter({
@@ -212,6 +229,7 @@ export function createMetrics(statistics: Statistics): Metrics {
   observeTimings(statistics, [registry]);
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
+  const copyBusCounters = busCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
@@ -219,6 +237,7 @@ export function createMetrics(statistics: Statistics): Metrics {
     scrape: () => {
       copyCounters();
       copyDiskCounters();
+      copyBusCounters();
       copyHistoryCounters();
       copyGauges();
       return registry.metrics();

@@ -7,6 +7,7 @@
  * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
+import type { BusBytes } from '../engine/device.js';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
 import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
 
@@ -85,6 +86,8 @@ export interface GaugeReading {
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
   readonly disk?: DiskReading;
+  /** Bytes between host and GPU since the start; absent without one. */
+  readonly bus?: BusBytes;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
   /** Evictions since the start, by tier and reason. */

@@ -74,6 +74,7 @@ test('every bad value is refused in one line that names the option and the value
     modelsDir: [''],
     model: [''],
     threads: ['0', 'many'],
+    device: ['gpu', 'CPU', ''],
     weights: ['int2', 'FLOAT32'],
     deviceBytes: ['1MB', 'lots', ''],
     hostBytes: ['-1', '1G'],
