@@ -72,8 +72,8 @@ async function createHandlers(device: Device, { slab }: WorkerOptions): Promise<
     freeRun({ run }) {
       device.freeRun(run);
     },
-    createSampler({ sampler, params, vocab }) {
-      samplers.set(sampler, createSampler(params, vocab, Math.random));
+    createSampler({ sampler, params, vocab, drawn }) {
+      samplers.set(sampler, createSampler(params, vocab, Math.random, drawn));
     },
     freeSampler({ sampler }) {
       samplers.delete(sampler);

@@ -68,6 +68,8 @@ export type EngineRequest =
       readonly sampler: SamplerId;
       readonly params: SamplingParams;
       readonly vocab: number;
+      /** What it has drawn already, in another worker. */
+      readonly drawn?: Int32Array;
     }
   | { readonly op: 'freeSampler'; readonly sampler: SamplerId }
   /** Host slots → run rows. Stops at the first slot whose bytes do not match its checksum. */

@@ -88,7 +88,7 @@ async function writeGraphs(directory: string, options: TrunkOptions): Promise<Ui
   };
   const files = Object.entries({ ...graphs, ...others });
   for (const kvType of ['float16', 'float32'] as const) {
-    const onGpu = { ...options, kvType };
+    const onGpu = { ...options, kvType, isForGpu: true };
     files.push(
       [gpuFile('step', kvType), stepGraph(onGpu)],
       [gpuFile('score', kvType), arenaScoreGraph(onGpu)],
