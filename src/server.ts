@@ -131,7 +131,10 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   }
 }
 
-function deviceOptions({ chosenDevice: device = { kind: 'cpu' }, deviceBytes }: BackendOptions): DeviceOptions {
+function deviceOptions({
+  chosenDevice: device = { kind: 'cpu' },
+  deviceBytes,
+}: BackendOptions): DeviceOptions {
   const { kind } = device;
   return kind === 'webgpu' ? { kind, kvBytes: deviceBytes } : { kind };
 }
@@ -220,7 +223,11 @@ async function createService(
   const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
   const history = openHistory(options);
   const statistics = new Statistics({
-    gauges: () => ({ ...gauges(cache, scheduler, tiers), ...(engine.bus && { bus: engine.bus }), history: history.reading() }),
+    gauges: () => ({
+      ...gauges(cache, scheduler, tiers),
+      ...(engine.bus && { bus: engine.bus }),
+      history: history.reading(),
+    }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
   statistics.events.on('record', (request, counts) => history.add(request, counts));
@@ -282,6 +289,7 @@ export async function startRadixkv(
     access.keys.close();
     throw error;
   });
+  logger.info({ device: chosenDevice }, 'the device is chosen');
   let backend: Backend | undefined;
   const closeParts = async () => {
     await backend?.close();

@@ -127,7 +127,12 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     () => 'cpu',
   ),
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
-  row('deviceBytes', '<size>', 'memory for KV that the engine reads directly, of the GPU with --device webgpu', () => '1GiB'),
+  row(
+    'deviceBytes',
+    '<size>',
+    'memory for KV that the engine reads directly, of the GPU with --device webgpu',
+    () => '1GiB',
+  ),
   row('hostBytes', '<size>', 'memory for KV chunks kept for reuse', () => '2GiB'),
   row('diskBytes', '<size>', 'disk space for KV chunks that outlive the process; 0 for none', () => '8GiB'),
   row('diskDir', '<path>', 'directory of these chunks (default: <data-dir>/cache)'),

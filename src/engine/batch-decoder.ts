@@ -56,7 +56,11 @@ export class BatchDecoder {
     readonly runner: GraphRunner;
   }): Promise<BatchDecoder> {
     const { directory, manifest, layout, threads, runner, provider = 'cpu' } = options;
-    const session = await openGraph(join(directory, MODEL_FILES.decodeBatch), { threads, spins: true, provider });
+    const session = await openGraph(join(directory, MODEL_FILES.decodeBatch), {
+      threads,
+      spins: true,
+      provider,
+    });
     return new BatchDecoder({ session, runner }, manifest, layout);
   }
 

@@ -31,7 +31,11 @@ export class CpuDevice implements Device {
 
   private constructor(
     layout: KvLayout,
-    parts: { readonly runner: GraphRunner; readonly blendRunner: BlendRunner; readonly decoder: BatchDecoder },
+    parts: {
+      readonly runner: GraphRunner;
+      readonly blendRunner: BlendRunner;
+      readonly decoder: BatchDecoder;
+    },
   ) {
     this.#layout = layout;
     this.#runner = parts.runner;

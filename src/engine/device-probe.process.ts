@@ -5,6 +5,7 @@
  * The digest is over what the provider makes of the operators that models use. Two machines that round otherwise have
  * other digests, so that neither reads KV of the other.
  */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { messageOf } from '../errno.js';
@@ -75,13 +76,18 @@ function noise(count: number, scale: number): Float32Array {
 const floats = (rows: number, cols: number, scale: number) =>
   new Tensor('float32', noise(rows * cols, scale), [rows, cols]);
 
+function floatsOf(tensor: Tensor | undefined): Float32Array {
+  assert(tensor?.data instanceof Float32Array, 'the output has the type of the graph');
+  return tensor.data;
+}
+
 async function digest(providers: Providers): Promise<string> {
   const session = await open(numericsGraph(), providers);
   const hash = createHash('sha256');
   const scale = new Tensor('float32', noise(256, 1), [256]);
   for (const rows of [1, 64, 100]) {
     const { y } = await session.run({ x: floats(rows, 256, 1), w: floats(256, 256, 0.1), scale });
-    hash.update(y!.data as Float32Array);
+    hash.update(floatsOf(y));
   }
   return hash.digest('hex').slice(0, 16);
 }
@@ -90,7 +96,7 @@ async function hasFloat16(providers: Providers): Promise<boolean> {
   try {
     const session = await open(float16Graph(), providers);
     const { y } = await session.run({ x: new Tensor('float32', Float32Array.of(1.5, -2, 3), [3]) });
-    return (y!.data as Float32Array).join() === '2.25,4,9';
+    return floatsOf(y).join() === '2.25,4,9';
   } catch {
     return false; // its shaders have no such type
   }
@@ -120,7 +126,12 @@ async function probe({ provider, measures }: ProbeRequest): Promise<ProbeReport>
       ...(measures && { ms: await speedMs([provider]), cpuMs: await speedMs(['cpu']) }),
     };
   } catch (error) {
-    return { works: false, reason: messageOf(error).split('\n')[0]!.replace(/^.* was false\. /, '') };
+    return {
+      works: false,
+      reason: messageOf(error)
+        .split('\n')[0]!
+        .replace(/^.* was false\. /, ''),
+    };
   }
 }
 

@@ -44,7 +44,7 @@ export type DeviceOption = (typeof DEVICE_OPTIONS)[number];
 const TIMEOUT_MS = 60_000;
 
 /** What `auto` tries, in this order. */
-const PROVIDERS: readonly GpuProvider[] = ['webgpu', 'cuda'];
+export const PROVIDERS: readonly GpuProvider[] = ['webgpu', 'cuda'];
 
 /** Names of drivers that compute on the CPU. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render|warp/i;

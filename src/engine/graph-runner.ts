@@ -45,7 +45,11 @@ export class GraphRunner {
   }): Promise<GraphRunner> {
     const { directory, manifest, layout, threads, provider = 'cpu' } = options;
     // Threads that spin after a tile would take the cores from the decode step that follows.
-    const prefill = await openGraph(join(directory, MODEL_FILES.prefill), { threads, spins: false, provider });
+    const prefill = await openGraph(join(directory, MODEL_FILES.prefill), {
+      threads,
+      spins: false,
+      provider,
+    });
     const decode = await openGraph(join(directory, MODEL_FILES.decode), { threads, spins: true, provider });
     return new GraphRunner({ prefill, decode }, manifest, layout);
   }

@@ -8,8 +8,8 @@
 import type { ReusedSpan } from '#blend';
 import type { KvLayout, Slab } from '#storage';
 import type { SamplingParams } from '../serving/completion.js';
-import type { BusBytes } from './device.js';
 import type { Deviations } from './deviations.js';
+import type { BusBytes } from './device.js';
 import type { SampledToken } from './sampler.js';
 
 export type RunId = number;

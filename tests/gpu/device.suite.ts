@@ -70,6 +70,9 @@ async function rowsOf(device: Device, { chunkBytes }: KvLayout, run: number, sta
   return chunks;
 }
 
+const rowOf = (device: Device, layout: KvLayout, run: number, row: number) =>
+  rowsOf(device, layout, run, row, row + 1);
+
 function floats(chunks: readonly ChunkRows[]): Float32Array {
   return Float32Array.from(chunks.flatMap(({ bytes }) => [...new Float32Array(bytes.buffer)]));
 }
@@ -185,9 +188,8 @@ suite('the tiny chat model', async () => {
       await device.copyRun(source, moved, 60);
       device.rebaseRun(standing, moved);
     }
-    const at = (device: Device, run: number, row: number) => rowsOf(device, layout, run, row, row + 1);
     const bytes = async (device: Device, run: number, row: number) =>
-      (await at(device, run, row)).map((chunk) => chunk.bytes);
+      (await rowOf(device, layout, run, row)).map((chunk) => chunk.bytes);
     for (let row = 0; row < 100; row++) {
       assert.deepEqual(await bytes(gpu, standing, row), await bytes(gpu, source, row), `standing ${row}`);
     }
@@ -197,7 +199,7 @@ suite('the tiny chat model', async () => {
       assert.deepEqual(await bytes(gpu, target, 2 + i), await bytes(gpu, source, row), `gathered ${row}`);
     }
     for (const run of [standing, target, source]) {
-      const [onGpu, onCpu] = await Promise.all(both.map((device) => at(device, run, 5)));
+      const [onGpu, onCpu] = await Promise.all(both.map((device) => rowOf(device, layout, run, 5)));
       assertClose(floats(onGpu!), floats(onCpu!), 'as on the CPU');
     }
     freeRuns(both, standing, target, moved, source);
@@ -236,7 +238,12 @@ suite('the tiny chat model', async () => {
     for (const device of both) {
       await device.prefill(stored, 0, tokens.slice(10, 60));
       await device.prefill(placed, 0, tokens.slice(0, 10));
-      await device.scatter(stored, placed, 0, Int32Array.from({ length: 50 }, (_, i) => 10 + i));
+      await device.scatter(
+        stored,
+        placed,
+        0,
+        Int32Array.from({ length: 50 }, (_, i) => 10 + i),
+      );
       await device.rotate(placed, [{ start: 10, end: 60, storedStart: 0 }]);
       await device.gather(placed, gathered, past, 0);
       const keys = Int32Array.of(...past, ...positions);
@@ -259,7 +266,10 @@ suite('the tiny chat model', async () => {
     for (const device of both) {
       await device.prefill(run, 0, tokens.slice(0, 40));
       await device.prefill(run, 40, tokens.slice(10, 50));
-      const question = { tokens: tokens.slice(70), positions: Int32Array.from({ length: 10 }, (_, i) => 80 + i) };
+      const question = {
+        tokens: tokens.slice(70),
+        positions: Int32Array.from({ length: 10 }, (_, i) => 80 + i),
+      };
       const mass = await device.score(run, 80, question);
       measured.push({ mass, ...(await device.probe(run, 40, tokens.slice(40))) });
     }

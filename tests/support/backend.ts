@@ -121,9 +121,10 @@ export async function testBackend(
   options: Partial<BackendOptions> = {},
 ): Promise<TestBackend> {
   const tap = new WorkerTap();
-  const chosenDevice = await testDevice();
-  // Budgets are meant in tokens, which take twice the bytes where KV is float32.
-  const factor = chosenDevice.kind === 'webgpu' && !chosenDevice.hasFloat16 ? 2 : 1;
+  const chosenDevice = options.chosenDevice ?? (await testDevice());
+  // Budgets are meant in tokens of float16, which take twice the bytes where the device has float32 only.
+  const isWider = options.chosenDevice === undefined && chosenDevice.kind === 'webgpu';
+  const factor = isWider && !chosenDevice.hasFloat16 ? 2 : 1;
   const budgets = {
     deviceBytes: factor * (options.deviceBytes ?? 4096 * TINY_TOKEN_BYTES),
     hostBytes: factor * (options.hostBytes ?? 256 * TINY_CHUNK_BYTES),

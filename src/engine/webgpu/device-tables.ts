@@ -32,7 +32,10 @@ export class DeviceTables {
   /** In the order of their last use. */
   readonly #keyLists = new Map<string, Tensor>();
 
-  private constructor(graphs: { readonly integers: GpuGraph; readonly floats: GpuGraph }, table: RotationTable) {
+  private constructor(
+    graphs: { readonly integers: GpuGraph; readonly floats: GpuGraph },
+    table: RotationTable,
+  ) {
     this.#integers = graphs.integers;
     this.#floats = graphs.floats;
     this.#table = table;

@@ -188,7 +188,11 @@ export class WebGpuDevice implements Device {
       const dims = [batch.length, sections, rows, kvHeads * headDim];
       const to = batch.flatMap(({ start }) => [...target.own(start, start + rows)]);
       await this.#graphs.place.run(
-        { ...this.#sections(), [MOVE_NAMES.chunks]: elements(dtype, bytes, dims), [MOVE_NAMES.to]: column(to) },
+        {
+          ...this.#sections(),
+          [MOVE_NAMES.chunks]: elements(dtype, bytes, dims),
+          [MOVE_NAMES.to]: column(to),
+        },
         this.#written(),
       );
     }
@@ -226,12 +230,20 @@ export class WebGpuDevice implements Device {
     return this.#tile(this.#run(run), { start, tokens, positions, keyPositions });
   }
 
-  async prefillScattered(run: RunId, rows: PlacedTokens & { readonly keys: Int32Array }): Promise<Float32Array> {
+  async prefillScattered(
+    run: RunId,
+    rows: PlacedTokens & { readonly keys: Int32Array },
+  ): Promise<Float32Array> {
     const { tokens, positions, keys } = rows;
     const listed = new Int32Array(keysFor(keys.length)).fill(NOWHERE);
     listed.set(keys);
     const keyPositions = new Tensor('int32', listed, [1, listed.length]);
-    return this.#tile(this.#run(run), { start: keys.length - tokens.length, tokens, positions, keyPositions });
+    return this.#tile(this.#run(run), {
+      start: keys.length - tokens.length,
+      tokens,
+      positions,
+      keyPositions,
+    });
   }
 
   async decode(rows: readonly DecodeInput[]): Promise<Float32Array[]> {
@@ -308,7 +320,9 @@ export class WebGpuDevice implements Device {
     const positions = consecutive(start, count);
     const rows = target.own(start, keys);
     const graph = await this.#measure('probe');
-    const sections = [0, 1, 2, 3].map((section) => [ARENA_NAMES.section(section), this.#arena[section]!] as const);
+    const sections = [0, 1, 2, 3].map(
+      (section) => [ARENA_NAMES.section(section), this.#arena[section]!] as const,
+    );
     const written = [0, 1].map((section) => [ARENA_NAMES.written(section), this.#arena[section]!] as const);
     const { [PROBE_NAMES.deviations]: measured } = await graph.run(
       {
@@ -475,7 +489,7 @@ function keysFor(rows: number): number {
 }
 
 function int64(values: Iterable<number>, dims: readonly number[]): Tensor {
-  return new Tensor('int64', BigInt64Array.from(values as Iterable<never>, BigInt), dims);
+  return new Tensor('int64', BigInt64Array.from(Array.from(values, BigInt)), dims);
 }
 
 /** Row numbers that are written, `[rows, 1]`. */
@@ -484,7 +498,11 @@ function column(rows: Iterable<number>): Tensor {
   return int64(values, [values.length, 1]);
 }
 
-function elements(dtype: KvLayout['dtype'], { buffer, byteOffset, byteLength }: Uint8Array, dims: readonly number[]) {
+function elements(
+  dtype: KvLayout['dtype'],
+  { buffer, byteOffset, byteLength }: Uint8Array,
+  dims: readonly number[],
+) {
   return dtype === 'float16'
     ? new Tensor('float16', new Uint16Array(buffer, byteOffset, byteLength / 2), dims)
     : new Tensor('float32', new Float32Array(buffer, byteOffset, byteLength / 4), dims);

@@ -69,6 +69,8 @@ export function attendRows(
   const weights = g.op('Softmax', [masked], { axis: -1 });
   const values = headMajor('v', [0, 2, 1, 3]);
   const attended = g.op('MatMul', [g.op('Reshape', [weights, names.byGroup]), values]);
-  const rowMajor = g.op('Transpose', [g.op('Reshape', [attended, names.ungrouped])], { perm: [0, 3, 1, 2, 4] });
+  const rowMajor = g.op('Transpose', [g.op('Reshape', [attended, names.ungrouped])], {
+    perm: [0, 3, 1, 2, 4],
+  });
   return { attended: g.op('Reshape', [rowMajor, g.int64(-1, spec.heads * spec.headDim)]), weights };
 }

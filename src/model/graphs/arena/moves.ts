@@ -5,7 +5,7 @@
 import { ELEMENT, GraphBuilder } from '../../onnx/graph.js';
 import type { ModelSpec } from '../../spec.js';
 import { NAMES } from '../trunk.js';
-import { Arena, type ArenaType, ARENA_NAMES } from './names.js';
+import { ARENA_NAMES, Arena, type ArenaType } from './names.js';
 
 export const MOVE_NAMES = {
   /** Rows that are read, int64 `[N]`. */

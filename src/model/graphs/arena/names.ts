@@ -40,7 +40,12 @@ export class Arena {
    * @param rows `[N, width]`
    */
   write(section: number, at: string, rows: string): string {
-    const written = this.g.op('ScatterND', [ARENA_NAMES.section(section), at, rows], {}, ARENA_NAMES.written(section));
+    const written = this.g.op(
+      'ScatterND',
+      [ARENA_NAMES.section(section), at, rows],
+      {},
+      ARENA_NAMES.written(section),
+    );
     this.g.output(written, this.type, ['T', this.width]);
     return written;
   }

@@ -30,7 +30,10 @@ export function arenaProbeGraph(options: TrunkOptions): Uint8Array {
   for (let section = 0; section < 2 * PROBED_LAYERS; section++) arena.input(section);
   const mask = hidingMask(g);
   trunk.layers(({ q, k, v }, layer) => {
-    const rows = { k: g.op('Reshape', [k, g.int64(-1, arena.width)]), v: g.op('Reshape', [v, g.int64(-1, arena.width)]) };
+    const rows = {
+      k: g.op('Reshape', [k, g.int64(-1, arena.width)]),
+      v: g.op('Reshape', [v, g.int64(-1, arena.width)]),
+    };
     if (layer === 0) {
       const read = (of: 'k' | 'v', section: number) => {
         const written = arena.write(section, STEP_NAMES.writeRows, rows[of]);
@@ -40,8 +43,11 @@ export function arenaProbeGraph(options: TrunkOptions): Uint8Array {
     }
     const fresh = (of: 'k' | 'v') => trunk.toFloat32(rows[of]);
     const cached = (section: number) =>
-      trunk.toFloat32(g.op('Gather', [ARENA_NAMES.section(section), ARENA_PROBE_NAMES.cachedRows], { axis: 0 }));
-    const norm = (x: string) => g.op('Sqrt', [g.op('ReduceSum', [g.op('Mul', [x, x]), g.int64(1)], { keepdims: 0 })]);
+      trunk.toFloat32(
+        g.op('Gather', [ARENA_NAMES.section(section), ARENA_PROBE_NAMES.cachedRows], { axis: 0 }),
+      );
+    const norm = (x: string) =>
+      g.op('Sqrt', [g.op('ReduceSum', [g.op('Mul', [x, x]), g.int64(1)], { keepdims: 0 })]);
     const parts = [
       norm(g.op('Sub', [fresh('k'), cached(2)])),
       norm(g.op('Sub', [fresh('v'), cached(3)])),

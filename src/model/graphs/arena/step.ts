@@ -58,4 +58,3 @@ export function arenaTokenInputs(g: GraphBuilder, { spec }: Pick<TrunkOptions, '
   g.input(NAMES.sin, 'float32', ['P', spec.headDim / 2]);
   g.input(NAMES.rotationRows, 'int64', [1, 'BS']);
 }
-
