@@ -388,6 +388,7 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     activeSequences: scheduler.active,
     queuedRequests: scheduler.queued,
     preemptions: scheduler.preemptions,
+    retries: scheduler.retries,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     evictions,
   };

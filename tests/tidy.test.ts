@@ -41,8 +41,9 @@ const OPEN_FOLDERS: Readonly<Record<string, readonly string[]>> = {
 const ENTRY_POINTS = [
   /^src\/cli\/main\.ts$/,
   /^dashboard\/browser\/main\.ts$/,
-  /\.worker\.ts$/,
+  /\.(worker|process)\.ts$/,
   /^tests\/.*\.test\.ts$/,
+  /^tests\/gpu\/.*\.suite\.ts$/,
   /^bench\/main\.ts$/,
 ];
 

@@ -89,9 +89,14 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'How often a request that was computed gave way to another one.',
     registers,
   });
+  const retries = new Counter({
+    name: 'radixkv_retries_total',
+    help: 'How often a request was begun again after the engine failed.',
+    registers,
+  });
+  const all = [requests, prompt, blended, completion, saved, unpriced, evictions, preemptions, retries];
   return () => {
-    for (const counter of [requests, prompt, blended, completion, saved, unpriced, evictions, preemptions])
-      counter.reset();
+    for (const counter of all) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
@@ -106,8 +111,9 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     completion.inc(tokens.completion);
     saved.inc(statistics.counts.savedUs / 1e6);
     unpriced.inc(statistics.counts.unpricedTokens);
-    const { evictions: evicted, preemptions: gaveWay } = statistics.gauges();
+    const { evictions: evicted, preemptions: gaveWay, retries: begunAgain } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
+    retries.inc(begunAgain ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
     }

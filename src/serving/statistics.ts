@@ -85,6 +85,8 @@ export interface GaugeReading {
   readonly queuedRequests?: number;
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
+  /** How often a request was begun again after the engine failed, since the start. */
+  readonly retries?: number;
   readonly disk?: DiskReading;
   /** Bytes between host and GPU since the start; absent without one. */
   readonly bus?: BusBytes;
