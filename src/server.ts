@@ -14,6 +14,7 @@ import { createTiers, type DiskOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
+import { shownOptions } from './config/describe.js';
 import { readDiskKey } from './config/disk-key.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
@@ -40,9 +41,12 @@ import { KeyRing } from './tenants/key-ring.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
 import { createTokenizer } from './text/tokenizer.js';
+import { tracesUrl } from './tracing/endpoint.js';
+import type { Tracing } from './tracing/spans.js';
+import { packageVersion } from './version.js';
 
-/** How long answers under way may go on once the server stops. */
-const SHUTDOWN_TIMEOUT_MS = 30_000;
+/** How long it may take to send the last traces. */
+const TRACES_FLUSH_MS = 3000;
 
 /** The library of documents, in the data directory. */
 const DOCUMENTS_FILE = 'documents.sqlite';
@@ -100,6 +104,8 @@ export type BackendOptions = Pick<
   readonly chosenDevice?: ChosenDevice;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
+  /** Absent: nothing is traced. */
+  readonly tracing?: Tracing;
 };
 
 /**
@@ -154,6 +160,7 @@ async function createService(
   const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
+  let engineRestarts = 0;
   let users: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
   const engine = await Engine.create({
     directory: modelDirectory,
@@ -165,6 +172,7 @@ async function createService(
     onReady: () => users?.scheduler.engineReady(),
     onLost: (reason, wasReady) => {
       logger?.error({ reason }, 'the engine failed and is restarted');
+      engineRestarts++;
       users?.cache.forgetDevice();
       users?.scheduler.engineLost(reason, { wasReady });
     },
@@ -225,8 +233,11 @@ async function createService(
   const statistics = new Statistics({
     gauges: () => ({
       ...gauges(cache, scheduler, tiers),
+      isReady: service.ready().ready,
+      engineRestarts,
       ...(engine.bus && { bus: engine.bus }),
       history: history.reading(),
+      ...(options.tracing && { traces: options.tracing.reading() }),
     }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
@@ -277,23 +288,23 @@ export async function startRadixkv(
   options: ServeOptions,
   modelDirectory: string,
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
-  const logger = pino({ level: process.env.RADIXKV_LOG_LEVEL ?? 'warn' }, pino.destination(2));
+  const logger = pino({ level: options.logLevel }, pino.destination(2));
+  logger.info({ version: packageVersion(), config: shownOptions(options) }, 'starting');
+  const chosenDevice = await chooseDevice(options.device);
+  logger.info({ device: chosenDevice }, 'the device is chosen');
   const disk = await diskOptions(options);
   const { documentTemplateFile: file } = options;
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
   const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
   const historyFile = join(options.dataDir, HISTORY_FILE);
+  const tracing = await openTracing(options, logger);
   const access = openAccess(options);
-  const chosenDevice = await chooseDevice(options.device).catch((error: unknown) => {
-    access.keys.close();
-    throw error;
-  });
-  logger.info({ device: chosenDevice }, 'the device is chosen');
   let backend: Backend | undefined;
   const closeParts = async () => {
     await backend?.close();
     access.keys.close();
+    await tracing?.close(TRACES_FLUSH_MS);
   };
   try {
     backend = await createBackend({
@@ -305,17 +316,28 @@ export async function startRadixkv(
       historyFile,
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
+      ...(tracing && { tracing }),
     });
-    const server = await listen(options, { backend, access, logger });
+    const server = await listen(options, { backend, access, logger, tracing });
+    logger.info({ url: server.url }, 'listening');
     const close = async () => {
       await server.close();
       await closeParts();
+      logger.info('stopped');
     };
     return { url: server.url, close };
   } catch (error) {
     await closeParts();
     throw error;
   }
+}
+
+/** The library is loaded only where there is somewhere to send traces to. */
+async function openTracing({ otlpEndpoint }: ServeOptions, logger: Logger): Promise<Tracing | undefined> {
+  const url = tracesUrl(otlpEndpoint, process.env);
+  if (url === undefined) return undefined;
+  const { createOpenTelemetry } = await import('./tracing/open-telemetry.js');
+  return createOpenTelemetry({ url, version: packageVersion(), logger });
 }
 
 /** @throws RadixkvError `invalid_value` when the file of keys can't be used */
@@ -325,10 +347,15 @@ function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
 }
 
 async function listen(
-  { host, port }: ServeOptions,
-  parts: { readonly backend: Backend; readonly access: Access; readonly logger: Logger },
+  { host, port, drainMs }: ServeOptions,
+  parts: {
+    readonly backend: Backend;
+    readonly access: Access;
+    readonly logger: Logger;
+    readonly tracing: Tracing | undefined;
+  },
 ): Promise<RunningServer> {
-  const { backend, access, logger } = parts;
+  const { backend, access, logger, tracing } = parts;
   const { service, statistics, history, documents, controls } = backend;
   const app = createApp({
     service,
@@ -338,17 +365,21 @@ async function listen(
     access,
     logger,
     ...(documents && { documents }),
+    ...(tracing && { tracing }),
   });
   try {
     return await startServer({
       app,
       host,
       port,
-      shutdownTimeoutMs: SHUTDOWN_TIMEOUT_MS,
+      shutdownTimeoutMs: drainMs,
       onShutdown: () => {
+        const { active, queued } = backend.scheduler;
+        logger.info({ active, queued }, 'stopping');
         service.stop();
         controls.events.close();
       },
+      onCut: () => logger.warn({ requests: service.cut() }, 'the time to drain is over'),
     });
   } catch (cause) {
     throw listenError(cause, host, port);

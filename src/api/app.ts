@@ -12,6 +12,7 @@ import { RadixkvError } from '../errors.js';
 import type { History } from '../history/history.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
+import type { Tracing } from '../tracing/spans.js';
 import { createBodyReader } from './body.js';
 import { type CacheControls, type CacheRoutes, cacheRoutes } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
@@ -19,7 +20,7 @@ import { completionRoute } from './completion-route.js';
 import { dashboard } from './dashboard-route.js';
 import { batchRoute } from './document-batch.js';
 import { documentById, documentList } from './document-routes.js';
-import { openAiError, respondWithError } from './error-response.js';
+import { countErrors, openAiError, respondWithError } from './error-response.js';
 import { type Access, identify } from './identity.js';
 import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
@@ -27,6 +28,7 @@ import { createMessagesDialect } from './messages-dialect.js';
 import { MESSAGES_PATH, messagesError, messagesRequestId } from './messages-error.js';
 import { requestId } from './request-id.js';
 import { requestLog } from './request-log.js';
+import { traceRequests } from './request-span.js';
 import { cacheStats, cacheStatsHistory } from './statistics-routes.js';
 import { createTextDialect } from './text-dialect.js';
 
@@ -43,6 +45,8 @@ export interface AppParts {
   readonly access?: Access;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
+  /** Absent: nothing is traced. */
+  readonly tracing?: Tracing;
   readonly limits?: Partial<Limits>;
 }
 
@@ -81,8 +85,8 @@ function addCacheRoutes(app: Express, routes: CacheRoutes): void {
 }
 
 export function createApp(parts: AppParts): Express {
-  const { service, statistics, documents, controls, history, access, logger, limits: overrides } = parts;
-  const limits = { ...DEFAULT_LIMITS, ...overrides };
+  const { service, statistics, documents, controls, history, access, logger, tracing } = parts;
+  const limits = { ...DEFAULT_LIMITS, ...parts.limits };
   const readBody = createBodyReader(limits);
   const app = express();
   app.disable('x-powered-by').disable('etag').set('query parser', 'simple');
@@ -99,6 +103,7 @@ export function createApp(parts: AppParts): Express {
   app.route('/dashboard').get(page).all(refuseMethod('GET'));
   app.route('/dashboard/*path').get(file).all(refuseMethod('GET'));
 
+  if (tracing !== undefined) app.use(traceRequests(tracing));
   app.use(identify(access));
   for (const dialect of [
     createChatDialect(limits),
@@ -130,6 +135,7 @@ export function createApp(parts: AppParts): Express {
   }
 
   app.use(refusePath);
+  app.use(countErrors(statistics));
   app.use(MESSAGES_PATH, respondWithError(messagesError));
   app.use(respondWithError(openAiError));
   return app;

@@ -10,6 +10,7 @@ import { randomUUID } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
 import type { CompletionService } from '../serving/completion.js';
 import type { Outcome, Statistics } from '../serving/statistics.js';
+import { type CompletionAsked, CompletionTrace } from '../tracing/completion-trace.js';
 import { answerInStream, answerWhole } from './answer.js';
 import type { BodyReader } from './body.js';
 import type { Dialect, End } from './dialect.js';
@@ -17,6 +18,7 @@ import { modelNotFound, toRadixkvError } from './error-response.js';
 import { secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import { saltedNamespace } from './namespace.js';
+import { spanOf } from './request-span.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
 function clientGone(res: Response): AbortSignal {
@@ -29,6 +31,29 @@ function clientGone(res: Response): AbortSignal {
 
 function outcomeOf(error: unknown): Outcome {
   return toRadixkvError(error).status < 500 ? 'refused' : 'failed';
+}
+
+/** Does the work of a completion, within a span of its own where the request has one that is recorded. */
+async function traced(
+  res: Response,
+  asked: CompletionAsked & { readonly signal: AbortSignal },
+  work: (trace: CompletionTrace | undefined) => Promise<void>,
+): Promise<void> {
+  const span = spanOf(res);
+  if (span?.isRecorded !== true) {
+    await work(undefined);
+    return;
+  }
+  const trace = new CompletionTrace(span, asked);
+  let failure: unknown;
+  try {
+    await work(trace);
+  } catch (error) {
+    failure = error;
+    throw error;
+  } finally {
+    trace.end({ error: failure, isAborted: asked.signal.aborted });
+  }
 }
 
 export function completionRoute({
@@ -54,10 +79,14 @@ export function completionRoute({
     const { namespace: tenant, chargeTokens } = identityOf(res);
     const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
     const namespace = saltedNamespace(tenant, parsed.cacheSalt);
-    const events = service.complete({ ...parsed.work, id, tenant, namespace, chargeTokens, signal });
     const head = { id, created: secondsOf(Date.now()), model };
     const answer = parsed.stream ? answerInStream : answerWhole;
-    await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
+    await traced(res, { ...parsed, endpoint: dialect.endpoint, id, signal }, async (trace) => {
+      const asked = { ...parsed.work, id, tenant, namespace, chargeTokens, signal, ...(trace && { trace }) };
+      const answered = service.complete(asked);
+      const events = trace === undefined ? answered : trace.watch(answered);
+      await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
+    });
   };
   return async (req, res) => {
     const signal = clientGone(res);

@@ -4,6 +4,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { BUS_KINDS } from '../engine/device.js';
+import { ERROR_CODES } from '../errors.js';
 import { TIERS, tokensOf } from './completion.js';
 import { OUTCOMES } from './counts.js';
 import { ENDPOINTS, type RequestRecord, type Statistics } from './statistics.js';
@@ -51,6 +52,12 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     labelNames: ['endpoint', 'outcome'],
     registers,
   });
+  const errors = new Counter({
+    name: 'radixkv_errors_total',
+    help: 'Answers with an error, of all routes, by code.',
+    labelNames: ['code'],
+    registers,
+  });
   const prompt = new Counter({
     name: 'radixkv_prompt_tokens_total',
     help: 'Prompt tokens by where their KV came from.',
@@ -94,13 +101,19 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'How often a request was begun again after the engine failed.',
     registers,
   });
-  const all = [requests, prompt, blended, completion, saved, unpriced, evictions, preemptions, retries];
+  const restarts = new Counter({
+    name: 'radixkv_engine_restarts_total',
+    help: 'How often the engine was lost and started again, or that was tried.',
+    registers,
+  });
   return () => {
-    for (const counter of all) counter.reset();
+    const all = [requests, errors, prompt, blended, completion, saved, unpriced, evictions];
+    for (const counter of [...all, preemptions, restarts, retries]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
     }
+    for (const code of ERROR_CODES) errors.inc({ code }, statistics.errors(code));
     const { tokens } = statistics;
     for (const tier of TIERS) {
       prompt.inc({ source: tier }, tokens.cached[tier]);
@@ -111,9 +124,15 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     completion.inc(tokens.completion);
     saved.inc(statistics.counts.savedUs / 1e6);
     unpriced.inc(statistics.counts.unpricedTokens);
-    const { evictions: evicted, preemptions: gaveWay, retries: begunAgain } = statistics.gauges();
+    const {
+      evictions: evicted,
+      preemptions: gaveWay,
+      retries: begunAgain,
+      engineRestarts,
+    } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
     retries.inc(begunAgain ?? 0);
+    restarts.inc(engineRestarts ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
     }
@@ -184,6 +203,21 @@ function historyCounters(statistics: Statistics, registers: Registry[]): () => v
   };
 }
 
+/** Returns what copies the counters of traces; without any they have no samples. */
+function traceCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const spans = new Counter({
+    name: 'radixkv_trace_spans_total',
+    help: 'Spans of traces by what became of them.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  return () => {
+    spans.reset();
+    for (const [outcome, count] of Object.entries(statistics.gauges().traces?.spans ?? {}))
+      spans.inc({ outcome }, count);
+  };
+}
+
 function setOrRemove(target: Gauge, value: number | undefined, labels: Record<string, string> = {}): void {
   if (value === undefined) target.remove(labels);
   else target.set(labels, value);
@@ -199,6 +233,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     'tier',
     'class',
   ]);
+  const ready = gauge('ready', '1 when requests are taken, 0 when not.');
   const active = gauge('active_sequences', 'Sequences that prefill or decode.');
   const queued = gauge('queued_requests', 'Requests that wait for their prefill.');
   const nodes = gauge('radix_nodes', 'Nodes of the radix trees.');
@@ -218,6 +253,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
         classBytes.set({ tier, class: name }, held);
       }
     }
+    setOrRemove(ready, reading.isReady === undefined ? undefined : Number(reading.isReady));
     setOrRemove(active, reading.activeSequences);
     setOrRemove(queued, reading.queuedRequests);
     setOrRemove(nodes, reading.radixNodes);
@@ -237,6 +273,7 @@ export function createMetrics(statistics: Statistics): Metrics {
   const copyDiskCounters = diskCounters(statistics, [registry]);
   const copyBusCounters = busCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
+  const copyTraceCounters = traceCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
     contentType: registry.contentType,
@@ -245,6 +282,7 @@ export function createMetrics(statistics: Statistics): Metrics {
       copyDiskCounters();
       copyBusCounters();
       copyHistoryCounters();
+      copyTraceCounters();
       copyGauges();
       return registry.metrics();
     },
