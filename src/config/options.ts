@@ -15,7 +15,6 @@ import {
   WRITE_POLICIES,
   type WritePolicy,
 } from '#storage';
-import { DEVICE_OPTIONS, type DeviceOption } from '../engine/device-probe.js';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { parseBytes } from './bytes.js';
@@ -25,6 +24,10 @@ import { availableCores, defaultDataDirectory } from './machine.js';
 /** Weight formats one can ask for; `auto` takes the fastest that keeps the model's quality. */
 export const WEIGHTS_OPTIONS = ['auto', 'float32', 'int8', 'int4'] as const;
 export type WeightsOption = (typeof WEIGHTS_OPTIONS)[number];
+
+/** What may compute; `auto` takes what a probe finds to be quickest. */
+export const DEVICE_OPTIONS = ['cpu', 'webgpu', 'cuda', 'auto'] as const;
+export type DeviceOption = (typeof DEVICE_OPTIONS)[number];
 
 /** A smaller disk tier would hold little more than its own directory. */
 const DISK_BYTES_MIN = 64 * 1024 ** 2;

@@ -4,6 +4,8 @@
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import type { DeviceOption } from '../config/options.js';
+import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 
 export type GpuProvider = 'webgpu' | 'cuda';
@@ -38,9 +40,6 @@ export type ChosenDevice =
       'digest' | 'hasFloat16'
     >);
 
-export const DEVICE_OPTIONS = ['cpu', 'webgpu', 'cuda', 'auto'] as const;
-export type DeviceOption = (typeof DEVICE_OPTIONS)[number];
-
 const TIMEOUT_MS = 60_000;
 
 /** What `auto` tries, in this order. */
@@ -68,11 +67,18 @@ export async function probeDevice(request: ProbeRequest): Promise<ProbeResult> {
     told += text;
   });
   const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
-  child.send(request);
-  const [code, signal] = await once(child, 'close');
-  clearTimeout(timer);
+  let reason: string;
+  try {
+    child.send(request);
+    const [code, signal] = await once(child, 'close');
+    reason = `its process ended with ${signal ?? `code ${code}`}`;
+  } catch (error) {
+    reason = messageOf(error);
+  } finally {
+    clearTimeout(timer);
+  }
   const [, adapter] = /\[0\] (?!.*\.json)(.*\S)/.exec(told) ?? [];
-  const found = report ?? { works: false, reason: `its process ended with ${signal ?? `code ${code}`}` };
+  const found = report ?? { works: false, reason };
   return { ...found, ...(adapter !== undefined && { adapter }) };
 }
 

@@ -73,6 +73,9 @@ async function rowsOf(device: Device, { chunkBytes }: KvLayout, run: number, sta
 const rowOf = (device: Device, layout: KvLayout, run: number, row: number) =>
   rowsOf(device, layout, run, row, row + 1);
 
+const bytesOf = async (device: Device, layout: KvLayout, run: number, row: number) =>
+  (await rowOf(device, layout, run, row)).map((chunk) => chunk.bytes);
+
 function floats(chunks: readonly ChunkRows[]): Float32Array {
   return Float32Array.from(chunks.flatMap(({ bytes }) => [...new Float32Array(bytes.buffer)]));
 }
@@ -188,15 +191,25 @@ suite('the tiny chat model', async () => {
       await device.copyRun(source, moved, 60);
       device.rebaseRun(standing, moved);
     }
-    const bytes = async (device: Device, run: number, row: number) =>
-      (await rowOf(device, layout, run, row)).map((chunk) => chunk.bytes);
     for (let row = 0; row < 100; row++) {
-      assert.deepEqual(await bytes(gpu, standing, row), await bytes(gpu, source, row), `standing ${row}`);
+      assert.deepEqual(
+        await bytesOf(gpu, layout, standing, row),
+        await bytesOf(gpu, layout, source, row),
+        `standing ${row}`,
+      );
     }
     for (const [i, row] of rows.entries()) {
-      assert.deepEqual(await bytes(gpu, target, row), await bytes(gpu, source, 60 + i), `scattered ${row}`);
+      assert.deepEqual(
+        await bytesOf(gpu, layout, target, row),
+        await bytesOf(gpu, layout, source, 60 + i),
+        `scattered ${row}`,
+      );
       if (rows.includes(2 + i)) continue;
-      assert.deepEqual(await bytes(gpu, target, 2 + i), await bytes(gpu, source, row), `gathered ${row}`);
+      assert.deepEqual(
+        await bytesOf(gpu, layout, target, 2 + i),
+        await bytesOf(gpu, layout, source, row),
+        `gathered ${row}`,
+      );
     }
     for (const run of [standing, target, source]) {
       const [onGpu, onCpu] = await Promise.all(both.map((device) => rowOf(device, layout, run, 5)));
