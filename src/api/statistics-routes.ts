@@ -3,6 +3,7 @@
  * cache; for a window of time, by group or in steps, over restarts. What can't be known is null, zero is zero.
  */
 import { z } from 'zod';
+import { BUS_KINDS, type BusBytes } from '../engine/device.js';
 import { type HistogramReading, observed, quantile } from '../histogram.js';
 import type { History } from '../history/history.js';
 import type { Tier, TierTokens } from '../serving/completion.js';
@@ -166,8 +167,16 @@ function historyJson(history: HistoryReading | undefined): ProcessJson['history'
   };
 }
 
+/** Null where there is no GPU. */
+function busJson(bus: BusBytes | undefined): ProcessJson['bus'] {
+  if (bus === undefined) return null;
+  return Object.fromEntries(
+    BUS_KINDS.map(({ direction, kind, of }) => [`${kind}_bytes_${direction}`, bus[of]]),
+  );
+}
+
 function processJson(statistics: Statistics): ProcessJson {
-  const { tiers, lives, radixNodes, cachedChunks, disk, history } = statistics.gauges();
+  const { tiers, lives, radixNodes, cachedChunks, disk, bus, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
   const ofTier = (tier: Tier) => ({
     ...tokens[tier],
@@ -179,6 +188,7 @@ function processJson(statistics: Statistics): ProcessJson {
     ...countsJson(statistics.counts),
     by_tier: { device: ofTier('device'), host: ofTier('host'), disk: ofTier('disk') },
     disk: diskJson(disk),
+    bus: busJson(bus),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
   };

@@ -29,7 +29,7 @@ import {
   type ReadableChunk,
   rowsOf,
 } from './prefix-cache.js';
-import { bringBack, type SetAside, setAside } from './set-aside.js';
+import { bringBack, recover, type SetAside, setAside } from './set-aside.js';
 
 interface RowsByTier {
   readonly device: number;
@@ -463,6 +463,11 @@ export class KvCache {
       throw error;
     }
     return run;
+  }
+
+  /** What can be had back of a run that the engine lost, as `setAside` gives it. */
+  recover(run: Run, tokens: Int32Array): SetAside {
+    return recover(this.#parts(), run, tokens);
   }
 
   /** Gives up what was set aside. */

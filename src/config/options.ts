@@ -26,6 +26,10 @@ import { availableCores, defaultDataDirectory } from './machine.js';
 export const WEIGHTS_OPTIONS = ['auto', 'float32', 'int8', 'int4'] as const;
 export type WeightsOption = (typeof WEIGHTS_OPTIONS)[number];
 
+/** What may compute; `auto` takes what a probe finds to be quickest. */
+export const DEVICE_OPTIONS = ['cpu', 'webgpu', 'cuda', 'auto'] as const;
+export type DeviceOption = (typeof DEVICE_OPTIONS)[number];
+
 /** A smaller disk tier would hold little more than its own directory. */
 const DISK_BYTES_MIN = 64 * 1024 ** 2;
 
@@ -55,6 +59,8 @@ export interface ServeOptions {
   /** Name of an imported model, or a built-in alias that is imported when missing. */
   readonly model: string;
   readonly threads: number;
+  /** What computes. */
+  readonly device: DeviceOption;
   readonly weights: WeightsOption;
   /** Byte budgets of KV in the device and host tiers. */
   readonly deviceBytes: number;
@@ -136,8 +142,19 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   row('keysFile', '<path>', 'file of API keys and tenants (default: <data-dir>/keys.sqlite)'),
   row('model', '<name>', 'model to serve', () => 'smollm2-135m-instruct'),
   row('threads', '<number>', 'threads of the engine', () => String(availableCores())),
+  row(
+    'device',
+    '<device>',
+    `what computes: ${DEVICE_OPTIONS.join(', ')}; auto takes a GPU that is quicker than the CPU`,
+    () => 'cpu',
+  ),
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
-  row('deviceBytes', '<size>', 'memory for KV that the engine reads directly', () => '1GiB'),
+  row(
+    'deviceBytes',
+    '<size>',
+    'memory for KV that the engine reads directly, of the GPU with --device webgpu',
+    () => '1GiB',
+  ),
   row('hostBytes', '<size>', 'memory for KV chunks kept for reuse', () => '2GiB'),
   row('diskBytes', '<size>', 'disk space for KV chunks that outlive the process; 0 for none', () => '8GiB'),
   row('diskDir', '<path>', 'directory of these chunks (default: <data-dir>/cache)'),
@@ -249,6 +266,7 @@ export const OPTION_SCHEMA = z.object({
   keysFile: path.optional(),
   model: z.string().min(1, 'must name a model'),
   threads: integer(1, 256),
+  device: choice(DEVICE_OPTIONS),
   weights: choice(WEIGHTS_OPTIONS),
   deviceBytes: bytes(1024 ** 2),
   hostBytes: bytes(0),

@@ -77,6 +77,7 @@ test('every bad value is refused in one line that names the option and the value
     keysFile: [''],
     model: [''],
     threads: ['0', 'many'],
+    device: ['gpu', 'CPU', ''],
     weights: ['int2', 'FLOAT32'],
     deviceBytes: ['1MB', 'lots', ''],
     hostBytes: ['-1', '1G'],
