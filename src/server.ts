@@ -23,7 +23,10 @@ import { CacheDesk } from './control/cache-desk.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
+import { type ChosenDevice, chooseDevice } from './engine/device-probe.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
+import { deviceFingerprint, kvTypeOn } from './engine/gpu-kv.js';
+import type { DeviceOptions } from './engine/protocol.js';
 import { RadixkvError } from './errors.js';
 import { History } from './history/history.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
@@ -36,7 +39,6 @@ import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { Budgets } from './tenants/budgets.js';
-import { KEYS_FILE } from './tenants/key-file.js';
 import { KeyRing } from './tenants/key-ring.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
@@ -105,6 +107,8 @@ export type BackendOptions = Pick<
   /** As in `ServeOptions`; absent: 0, and false. */
   readonly recentRequests?: number;
   readonly keepExcerpts?: boolean;
+  /** What computes; absent: the CPU. */
+  readonly chosenDevice?: ChosenDevice;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
   /** Absent: nothing is traced. */
@@ -120,16 +124,32 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   const manifest = await readManifest(options.modelDirectory);
   const { layers, kvHeads, headDim } = manifest.spec;
   const { chunkTokens } = options;
-  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype: manifest.kvType });
+  const { chosenDevice: device = { kind: 'cpu' } } = options;
+  const dtype = kvTypeOn(device, manifest.kvType);
+  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype });
   const breakEven = new BreakEven(options.breakEven);
   const events = new CacheEvents(systemTime);
-  const tiers = await createTiers(options, { layout, fingerprint: manifest.fingerprint, breakEven, events });
+  const tiers = await createTiers(options, {
+    layout,
+    fingerprint: manifest.fingerprint,
+    device: await deviceFingerprint(device, options.modelDirectory, dtype),
+    breakEven,
+    events,
+  });
   try {
     return await createService(options, { manifest, layout, breakEven, tiers, events });
   } catch (error) {
     await tiers?.close();
     throw error;
   }
+}
+
+function deviceOptions({
+  chosenDevice: device = { kind: 'cpu' },
+  deviceBytes,
+}: BackendOptions): DeviceOptions {
+  const { kind } = device;
+  return kind === 'webgpu' ? { kind, kvBytes: deviceBytes } : { kind };
 }
 
 async function createService(
@@ -153,6 +173,7 @@ async function createService(
     directory: modelDirectory,
     threads: options.threads,
     layout,
+    device: deviceOptions(options),
     ...(tiers && { slab: tiers.prefixes.slab }),
     ...(options.createWorker && { createWorker: options.createWorker }),
     onReady: () => users?.scheduler.engineReady(),
@@ -238,6 +259,7 @@ async function createService(
       ...gauges(cache, scheduler, tiers),
       isReady: service.ready().ready,
       engineRestarts,
+      ...(engine.bus && { bus: engine.bus }),
       history: history.reading(),
       ...(options.tracing && { traces: options.tracing.reading() }),
     }),
@@ -301,6 +323,8 @@ export async function startRadixkv(
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
   const logger = pino({ level: options.logLevel }, pino.destination(2));
   logger.info({ version: packageVersion(), config: shownOptions(options) }, 'starting');
+  const chosenDevice = await chooseDevice(options.device);
+  logger.info({ device: chosenDevice }, 'the device is chosen');
   const disk = await diskOptions(options);
   const remoteTier = await remoteOptions(options);
   const { documentTemplateFile: file } = options;
@@ -319,6 +343,7 @@ export async function startRadixkv(
   try {
     backend = await createBackend({
       ...options,
+      chosenDevice,
       modelDirectory,
       logger,
       documentsFile,
@@ -351,8 +376,8 @@ async function openTracing({ otlpEndpoint }: ServeOptions, logger: Logger): Prom
 }
 
 /** @throws RadixkvError `invalid_value` when the file of keys can't be used */
-function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
-  const keys = KeyRing.open(join(dataDir, KEYS_FILE), { isRequired: requireKeys });
+function openAccess({ keysFile, requireKeys }: ServeOptions): Access {
+  const keys = KeyRing.open(keysFile, { isRequired: requireKeys });
   return { keys, budgets: new Budgets(() => performance.now()) };
 }
 
@@ -451,6 +476,7 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     activeSequences: scheduler.active,
     queuedRequests: scheduler.queued,
     preemptions: scheduler.preemptions,
+    retries: scheduler.retries,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     ...(remote && pulls && { remote: { ...remote, ...pulls, prefillTokensPerS: speeds.prefillTokensPerS } }),
     evictions,

@@ -107,6 +107,7 @@ export const processStatistics = z
     by_tier: byTier(tier),
     disk: disk.nullable().describe('Null without a disk tier.'),
     remote: remote.nullable().describe('Null without a remote tier.'),
+    bus: counters.nullable().describe('Bytes between host and GPU; null without a GPU.'),
     radix: z.object({ nodes: z.int().nullable(), chunks: z.int().nullable() }),
     history: z
       .object({ faults: counters, unwritten_requests: z.int(), lost_requests: z.int() })

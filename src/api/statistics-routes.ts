@@ -3,6 +3,7 @@
  * cache; for a window of time, by group or in steps, over restarts. What can't be known is null, zero is zero.
  */
 import { z } from 'zod';
+import { BUS_KINDS, type BusBytes } from '../engine/device.js';
 import { type HistogramReading, observed, quantile } from '../histogram.js';
 import type { History } from '../history/history.js';
 import type { Tier, TierTokens } from '../serving/completion.js';
@@ -188,8 +189,16 @@ function historyJson(history: HistoryReading | undefined): ProcessJson['history'
   };
 }
 
+/** Null where there is no GPU. */
+function busJson(bus: BusBytes | undefined): ProcessJson['bus'] {
+  if (bus === undefined) return null;
+  return Object.fromEntries(
+    BUS_KINDS.map(({ direction, kind, of }) => [`${kind}_bytes_${direction}`, bus[of]]),
+  );
+}
+
 function processJson(statistics: Statistics): ProcessJson {
-  const { tiers, lives, radixNodes, cachedChunks, disk, remote, history } = statistics.gauges();
+  const { tiers, lives, radixNodes, cachedChunks, disk, remote, bus, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
   const ofTier = (tier: Tier) => ({
     ...tokens[tier],
@@ -207,6 +216,7 @@ function processJson(statistics: Statistics): ProcessJson {
     },
     disk: diskJson(disk),
     remote: remoteJson(remote),
+    bus: busJson(bus),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
   };

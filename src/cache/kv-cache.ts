@@ -30,7 +30,7 @@ import {
   rowsOf,
 } from './prefix-cache.js';
 import type { RemotePulls } from './remote-pulls.js';
-import { bringBack, type SetAside, setAside } from './set-aside.js';
+import { bringBack, recover, type SetAside, setAside } from './set-aside.js';
 
 interface RowsByTier {
   readonly device: number;
@@ -571,6 +571,11 @@ export class KvCache {
       throw error;
     }
     return run;
+  }
+
+  /** What can be had back of a run that the engine lost, as `setAside` gives it. */
+  recover(run: Run, tokens: Int32Array): SetAside {
+    return recover(this.#parts(), run, tokens);
   }
 
   /** Gives up what was set aside. */

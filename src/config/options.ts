@@ -20,6 +20,7 @@ import {
 } from '#storage';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
+import { KEYS_FILE } from '../tenants/key-file.js';
 import { parseBytes } from './bytes.js';
 import { withoutCredentials } from './credentials.js';
 import { availableCores, defaultDataDirectory } from './machine.js';
@@ -27,6 +28,10 @@ import { availableCores, defaultDataDirectory } from './machine.js';
 /** Weight formats one can ask for; `auto` takes the fastest that keeps the model's quality. */
 export const WEIGHTS_OPTIONS = ['auto', 'float32', 'int8', 'int4'] as const;
 export type WeightsOption = (typeof WEIGHTS_OPTIONS)[number];
+
+/** What may compute; `auto` takes what a probe finds to be quickest. */
+export const DEVICE_OPTIONS = ['cpu', 'webgpu', 'cuda', 'auto'] as const;
+export type DeviceOption = (typeof DEVICE_OPTIONS)[number];
 
 /** A smaller disk tier would hold little more than its own directory. */
 const DISK_BYTES_MIN = 64 * 1024 ** 2;
@@ -52,9 +57,13 @@ export interface ServeOptions {
   /** Absolute paths. */
   readonly dataDir: string;
   readonly modelsDir: string;
+  /** Path of the file of keys and tenants, which nodes of one service have in common. */
+  readonly keysFile: string;
   /** Name of an imported model, or a built-in alias that is imported when missing. */
   readonly model: string;
   readonly threads: number;
+  /** What computes. */
+  readonly device: DeviceOption;
   readonly weights: WeightsOption;
   /** Byte budgets of KV in the device and host tiers. */
   readonly deviceBytes: number;
@@ -152,10 +161,22 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   ),
   row('dataDir', '<path>', 'directory of downloads and models', () => defaultDataDirectory()),
   row('modelsDir', '<path>', 'directory of imported models (default: <data-dir>/models)'),
+  row('keysFile', '<path>', 'file of API keys and tenants (default: <data-dir>/keys.sqlite)'),
   row('model', '<name>', 'model to serve', () => 'smollm2-135m-instruct'),
   row('threads', '<number>', 'threads of the engine', () => String(availableCores())),
+  row(
+    'device',
+    '<device>',
+    `what computes: ${DEVICE_OPTIONS.join(', ')}; auto takes a GPU that is quicker than the CPU`,
+    () => 'cpu',
+  ),
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
-  row('deviceBytes', '<size>', 'memory for KV that the engine reads directly', () => '1GiB'),
+  row(
+    'deviceBytes',
+    '<size>',
+    'memory for KV that the engine reads directly, of the GPU with --device webgpu',
+    () => '1GiB',
+  ),
   row('hostBytes', '<size>', 'memory for KV chunks kept for reuse', () => '2GiB'),
   row('diskBytes', '<size>', 'disk space for KV chunks that outlive the process; 0 for none', () => '8GiB'),
   row('diskDir', '<path>', 'directory of these chunks (default: <data-dir>/cache)'),
@@ -309,8 +330,10 @@ export const OPTION_SCHEMA = z.object({
   insecureNoKeys: flag(),
   dataDir: path,
   modelsDir: path.optional(),
+  keysFile: path.optional(),
   model: z.string().min(1, 'must name a model'),
   threads: integer(1, 256),
+  device: choice(DEVICE_OPTIONS),
   weights: choice(WEIGHTS_OPTIONS),
   deviceBytes: bytes(1024 ** 2),
   hostBytes: bytes(0),
@@ -385,7 +408,8 @@ export function parseServeOptions(
       param: flagOf(option),
     });
   }
-  const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } = parsed.data;
+  const { dataDir, modelsDir, keysFile, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } =
+    parsed.data;
   const { remote, remoteCaFile, remoteCertFile, remoteCertKeyFile } = parsed.data;
   if ((remoteCertFile === undefined) !== (remoteCertKeyFile === undefined)) {
     throw new RadixkvError('invalid_value', '--remote-cert-file and --remote-cert-key-file need each other');
@@ -396,6 +420,7 @@ export function parseServeOptions(
   return {
     ...parsed.data,
     modelsDir: modelsDir ?? join(dataDir, 'models'),
+    keysFile: keysFile ?? join(dataDir, KEYS_FILE),
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
     documentTemplateFile,

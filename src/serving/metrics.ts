@@ -3,6 +3,7 @@
  * only histograms of what nobody else asks for live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { BUS_KINDS } from '../engine/device.js';
 import { ERROR_CODES } from '../errors.js';
 import { TIERS, tokensOf } from './completion.js';
 import { type CopiedFrom, CopiedHistogram } from './copied-histogram.js';
@@ -131,6 +132,11 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'How often a request that was computed gave way to another one.',
     registers,
   });
+  const retries = new Counter({
+    name: 'radixkv_retries_total',
+    help: 'How often a request was begun again after the engine failed.',
+    registers,
+  });
   const restarts = new Counter({
     name: 'radixkv_engine_restarts_total',
     help: 'How often the engine was lost and started again, or that was tried.',
@@ -138,7 +144,7 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
   });
   return () => {
     const all = [requests, errors, prompt, blended, completion, saved, unpriced, regret, evictions];
-    for (const counter of [...all, preemptions, restarts]) counter.reset();
+    for (const counter of [...all, preemptions, restarts, retries]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
@@ -156,8 +162,14 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     unpriced.inc(statistics.counts.unpricedTokens);
     for (const [tier, computed] of Object.entries(regretOf(statistics.counts)))
       regret.inc({ tier }, computed);
-    const { evictions: evicted, preemptions: gaveWay, engineRestarts } = statistics.gauges();
+    const {
+      evictions: evicted,
+      preemptions: gaveWay,
+      retries: begunAgain,
+      engineRestarts,
+    } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
+    retries.inc(begunAgain ?? 0);
     restarts.inc(engineRestarts ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
@@ -236,6 +248,22 @@ function remoteMetrics(statistics: Statistics, registers: Registry[]): () => voi
     for (const [outcome, count] of Object.entries(remote.writes)) writes.inc({ outcome }, count);
     trips.inc(remote.trips);
     skipped.inc(remote.skippedTokens);
+  };
+}
+
+/** Returns what copies the bytes between host and GPU; without a GPU they have no samples. */
+function busCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const bytes = new Counter({
+    name: 'radixkv_device_bus_bytes_total',
+    help: 'Bytes between host and GPU.',
+    labelNames: ['direction', 'kind'],
+    registers,
+  });
+  return () => {
+    bytes.reset();
+    const { bus } = statistics.gauges();
+    if (bus === undefined) return;
+    for (const { direction, kind, of } of BUS_KINDS) bytes.inc({ direction, kind }, bus[of]);
   };
 }
 
@@ -332,6 +360,7 @@ export function createMetrics(statistics: Statistics): Metrics {
   const copyDiskCounters = diskCounters(statistics, [registry]);
   observeRemote(statistics, [registry]);
   const copyRemoteMetrics = remoteMetrics(statistics, [registry]);
+  const copyBusCounters = busCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
   const copyTraceCounters = traceCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
@@ -341,6 +370,7 @@ export function createMetrics(statistics: Statistics): Metrics {
       copyCounters();
       copyDiskCounters();
       copyRemoteMetrics();
+      copyBusCounters();
       copyHistoryCounters();
       copyTraceCounters();
       copyGauges();

@@ -40,7 +40,9 @@ export interface Branch {
 }
 
 /** An answer that gave way to others: its rows are not on the device. */
-export interface PausedAnswer extends Omit<Branch, 'run' | 'rows'> {
+export interface PausedAnswer extends Omit<Branch, 'run' | 'rows' | 'sampler'> {
+  /** Undefined: lost with the engine, and to be made again. */
+  readonly sampler: SamplerId | undefined;
   readonly saved: SetAside;
 }
 
@@ -97,6 +99,8 @@ export class Sequence implements Waiting {
   branches: Branch[] = [];
   /** Not empty: it was preempted, and waits to go on. */
   paused: PausedAnswer[] = [];
+  /** How often it was begun again after the engine failed; a step that began before that can't fail it. */
+  retries = 0;
   /** Rings when its deadline is over. */
   alarm: NodeJS.Timeout | undefined;
   /** Milliseconds of the engine that its tenant was charged for before they were spent. */

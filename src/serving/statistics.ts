@@ -8,6 +8,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { RemoteOperation } from '#storage';
+import type { BusBytes } from '../engine/device.js';
 import type { ErrorCode } from '../errors.js';
 import type { HistogramReading } from '../histogram.js';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
@@ -143,12 +144,16 @@ export interface GaugeReading {
   readonly queuedRequests?: number;
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
+  /** How often a request was begun again after the engine failed, since the start. */
+  readonly retries?: number;
   /** Whether requests are taken. */
   readonly isReady?: boolean;
   /** How often the engine was lost and started again, or that was tried, since the start. */
   readonly engineRestarts?: number;
   readonly disk?: DiskReading;
   readonly remote?: RemoteReading;
+  /** Bytes between host and GPU since the start; absent without one. */
+  readonly bus?: BusBytes;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
   /** Absent where evicted chunks are not told apart, as on the device. */

@@ -124,6 +124,8 @@ suite('the document', () => {
       { after: (hook) => closing.push(hook) },
       {
         documentsFile: join(directory, 'documents.db'),
+        recentRequests: 20,
+        keepExcerpts: true,
         disk: { directory: join(directory, 'kv'), capacityBytes: 2 ** 24, freeBytesMin: 0, codec: 'float16' },
       },
     );
@@ -212,6 +214,7 @@ suite('the document', () => {
       assert(values.length > 0, each.id);
       for (const value of values) assertAnswer(each, response.status, type, value);
       if (response.status >= 201 && isJson) ids.set(`${each.path}/:id`, values[0].id);
+      if (each.tag === 'completions' && isJson) ids.set('/v1/requests/:id', values[0].id);
       answered.add(each.id);
     };
     for (const each of operations.toSorted((a, b) => rank(a) - rank(b))) {
@@ -236,6 +239,8 @@ suite('the document', () => {
     const stats = operations.find(({ id }) => id === 'getStatistics')!;
     for (const query of [{ window: '5m' }, { group_by: 'tenant' }])
       await ask({ ...stats, example: { query } });
+    const top = operations.find(({ id }) => id === 'listTopSavers')!;
+    await ask({ ...top, example: { query: { by: 'document' } } });
     answered.add('streamCacheEvents');
     await readEvents(operations.find(({ id }) => id === 'streamCacheEvents')!);
     assert.deepEqual(

@@ -72,6 +72,7 @@ suite('GET /v1/cache/stats', () => {
       },
       disk: null,
       remote: null,
+      bus: null,
       radix: { nodes: null, chunks: null },
       history: null,
     });
@@ -158,6 +159,7 @@ suite('GET /v1/cache/stats', () => {
       },
       disk: null,
       remote: null,
+      bus: null,
       radix: { nodes: 5, chunks: 7 },
       history: { faults: { writes_failed: 1 }, unwritten_requests: 2, lost_requests: 3 },
     });
