@@ -22,11 +22,14 @@ import { historyBench, historyTable } from './history.bench.js';
 import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
+import { lookupBench, lookupTable } from './lookup.bench.js';
+import { nodesBench, nodesTable } from './nodes.bench.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
+import { recordingBench, recordingLine } from './recording.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
 import { soak } from './soak.js';
@@ -57,6 +60,7 @@ interface Options {
   readonly slots: number;
   readonly trace?: string;
   readonly device: GpuProvider;
+  readonly remote?: string;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -225,11 +229,35 @@ async function device({ gguf, threads, quick, device: provider }: Options): Prom
   return { rows: [], measures: { ...measures } };
 }
 
+async function lookup({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const measures = await lookupBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    lookups: quick ? 50 : 500,
+    onNotice,
+  });
+  console.log(lookupTable(measures));
+  return { rows: [], measures: { weights, ...measures } };
+}
+
+async function recording({ quick }: Options): Promise<Measured> {
+  const measures = await recordingBench(quick ? 6 : 30);
+  console.log(recordingLine(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 /** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
 async function statistics({ quick }: Options): Promise<Measured> {
   const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
   console.log(historyTable(measures));
   return { rows: [], measures: { ...measures } };
+}
+
+async function nodes({ quick, remote }: Options): Promise<Measured> {
+  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(remote !== undefined && { remote }) });
+  console.log(nodesTable(rows));
+  return { rows: [], measures: { rows } };
 }
 
 async function measure(what: string, options: Options): Promise<Measured> {
@@ -241,9 +269,12 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'load') return load(options);
   if (what === 'gaps') return gaps(options);
   if (what === 'device') return device(options);
+  if (what === 'nodes') return nodes(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
+  if (what === 'lookup') return lookup(options);
+  if (what === 'recording') return recording(options);
   if (what === 'isolation') {
     const rows = await isolationBench(options.quick ? 20 : 200);
     console.log(isolationTable(rows));
@@ -288,10 +319,13 @@ const program = new Command('npm run bench --')
       'gaps',
       'load',
       'device',
+      'nodes',
       'disk',
       'isolation',
       'soak',
       'statistics',
+      'lookup',
+      'recording',
       'table',
     ]),
   )
@@ -314,6 +348,7 @@ const program = new Command('npm run bench --')
   .addOption(
     new Option('--device <provider>', 'the GPU (device)').choices(['webgpu', 'cuda']).default('webgpu'),
   )
+  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

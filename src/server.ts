@@ -32,11 +32,12 @@ import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { BlendPolicy } from './serving/blend-policy.js';
 import { PassageBook } from './serving/passage-book.js';
 import { PromptEncoder } from './serving/prompt-encoder.js';
+import { RecentRequests } from './serving/recent-requests.js';
+import { Savings } from './serving/savings.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { Budgets } from './tenants/budgets.js';
-import { KEYS_FILE } from './tenants/key-file.js';
 import { KeyRing } from './tenants/key-ring.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
@@ -102,6 +103,9 @@ export type BackendOptions = Pick<
   readonly historyFile?: string;
   /** What computes; absent: the CPU. */
   readonly chosenDevice?: ChosenDevice;
+  /** As in `ServeOptions`; absent: 0, and false. */
+  readonly recentRequests?: number;
+  readonly keepExcerpts?: boolean;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
   /** Absent: nothing is traced. */
@@ -228,7 +232,17 @@ async function createService(
   }
   const { contextTokens } = manifest.spec;
   const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
-  const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
+  const { chunkTokens, recentRequests = 0, keepExcerpts = false } = options;
+  const service = new Service({
+    model,
+    tokenizer,
+    prompts,
+    cache,
+    engine,
+    scheduler,
+    chunkTokens,
+    keepsExcerpts: keepExcerpts,
+  });
   const history = openHistory(options);
   const statistics = new Statistics({
     gauges: () => ({
@@ -241,13 +255,21 @@ async function createService(
     }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
-  statistics.events.on('record', (request, counts) => history.add(request, counts));
+  const recent = new RecentRequests({ max: recentRequests, now: systemTime.now });
+  const savings = new Savings(systemTime.now);
+  statistics.events.on('record', (request, counts) => {
+    history.add(request, counts);
+    recent.add(request, counts);
+    savings.add(request);
+  });
   const { chunkBytes } = layout;
   const controls = {
-    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
+    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens, chunkBytes }),
     warming: new Warming({ service, clock: systemTime }),
     events,
-    pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),
+    pins: new Pins({ cache, chunkTokens, clock: systemTime }),
+    recent,
+    savings,
   };
   const stop = async () => {
     service.stop();
@@ -341,8 +363,8 @@ async function openTracing({ otlpEndpoint }: ServeOptions, logger: Logger): Prom
 }
 
 /** @throws RadixkvError `invalid_value` when the file of keys can't be used */
-function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
-  const keys = KeyRing.open(join(dataDir, KEYS_FILE), { isRequired: requireKeys });
+function openAccess({ keysFile, requireKeys }: ServeOptions): Access {
+  const keys = KeyRing.open(keysFile, { isRequired: requireKeys });
   return { keys, budgets: new Budgets(() => performance.now()) };
 }
 
@@ -422,5 +444,6 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     retries: scheduler.retries,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     evictions,
+    lives: prefixes?.lives,
   };
 }

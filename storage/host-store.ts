@@ -81,7 +81,7 @@ export class HostStore implements ChunkStore {
       policy,
       pinShare,
       shares,
-      onLeave: (chunk, reason) => onEvict(chunk.key, reason),
+      onLeave: (chunk, reason) => onEvict(chunk.key, reason, chunk),
       onFree: (chunk) => this.#pool.free(chunk.data.slot),
     });
   }

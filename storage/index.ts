@@ -1,7 +1,7 @@
 /** Where the bytes of KV chunks are kept, under which names and in which format. See store.ts and host-store.ts. */
 export { type Checksum, createChecksum } from './checksum.js';
 export type { Clock } from './clock.js';
-export { CODEC_NAMES, type CodecName, suitsLayout } from './codec.js';
+export { CODEC_NAMES, type CodecName, codecsOf, suitsLayout } from './codec.js';
 export { ChunkCipher, CIPHER_KEY_BYTES, SEAL_BYTES } from './disk/chunk-cipher.js';
 export { guardDatabase, openDatabase, openOrBeginAnew } from './disk/database.js';
 export { DIRECTORY_BYTES } from './disk/disk-budget.js';
@@ -17,6 +17,7 @@ export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {
   ChunkIdentity,
+  ChunkLife,
   ChunkStore,
   EvictReason,
   OnEvict,

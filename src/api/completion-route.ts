@@ -7,17 +7,19 @@
  * 4. count the request, once, before the client can see that it ended.
  */
 import { randomUUID } from 'node:crypto';
-import type { Request, RequestHandler, Response } from 'express';
+import type { Response } from 'express';
 import type { CompletionService } from '../serving/completion.js';
-import type { Outcome, Statistics } from '../serving/statistics.js';
+import type { Outcome, RequestRecord, Statistics } from '../serving/statistics.js';
 import { type CompletionAsked, CompletionTrace } from '../tracing/completion-trace.js';
 import { answerInStream, answerWhole } from './answer.js';
-import type { BodyReader } from './body.js';
-import type { Dialect, End } from './dialect.js';
+import type { Dialect, End, Parsed } from './dialect.js';
 import { modelNotFound, toRadixkvError } from './error-response.js';
 import { secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import { saltedNamespace } from './namespace.js';
+import { type Operation, operation } from './operation.js';
+import { PROMPT_ERRORS } from './prompt-schema.js';
+import { requestIdOf } from './request-id.js';
 import { spanOf } from './request-span.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
@@ -27,10 +29,6 @@ function clientGone(res: Response): AbortSignal {
     if (!res.writableFinished) aborter.abort();
   });
   return aborter.signal;
-}
-
-function outcomeOf(error: unknown): Outcome {
-  return toRadixkvError(error).status < 500 ? 'refused' : 'failed';
 }
 
 /** Does the work of a completion, within a span of its own where the request has one that is recorded. */
@@ -56,28 +54,22 @@ async function traced(
   }
 }
 
-export function completionRoute({
+export function completionOperation({
   dialect,
   service,
   statistics,
-  readBody,
 }: {
   readonly dialect: Dialect;
   readonly service: CompletionService;
   readonly statistics: Statistics;
-  readonly readBody: BodyReader;
-}): RequestHandler {
+}): Operation {
   const serve = async (
-    req: Request,
-    res: Response,
-    signal: AbortSignal,
+    { parsed, res, id, signal }: { parsed: Parsed; res: Response; id: string; signal: AbortSignal },
     onEnd: (end: End, n: number) => void,
   ) => {
-    const parsed = dialect.parse(await readBody(req, res));
     const { model } = service;
     if (parsed.model !== model.id) throw modelNotFound(model.id);
     const { namespace: tenant, chargeTokens } = identityOf(res);
-    const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
     const namespace = saltedNamespace(tenant, parsed.cacheSalt);
     const head = { id, created: secondsOf(Date.now()), model };
     const answer = parsed.stream ? answerInStream : answerWhole;
@@ -88,26 +80,50 @@ export function completionRoute({
       await answer({ dialect, parsed, events, signal, res, head, onEnd: (end) => onEnd(end, parsed.work.n) });
     });
   };
-  return async (req, res) => {
-    const signal = clientGone(res);
-    let report: { usage: End['usage']; timings: End['timings']; choices: number } | undefined;
-    let outcome: Outcome = 'completed';
-    try {
-      await serve(req, res, signal, ({ usage, timings }, choices) => {
-        report = { usage, timings, choices };
-      });
-    } catch (error) {
-      outcome = outcomeOf(error);
-      throw error;
-    } finally {
-      if (signal.aborted) outcome = 'aborted';
-      statistics.record({
-        endpoint: dialect.endpoint,
-        tenant: identityOf(res).tenant,
-        model: service.model.id,
-        outcome,
-        ...(report === undefined ? {} : { report }),
-      });
-    }
-  };
+  return operation({
+    ...dialect.operation,
+    method: 'post',
+    path: dialect.path,
+    tag: 'completions',
+    body: dialect.body,
+    answers: {
+      200: {
+        description: 'The answer; in events with `stream`.',
+        content: { 'application/json': dialect.answers.whole, 'text/event-stream': dialect.answers.event },
+      },
+    },
+    errors: [...PROMPT_ERRORS, 'document_not_found', 'deadline_exceeded'],
+    example: { body: { model: service.model.id, ...dialect.example } },
+    handle: async ({ body, res }) => {
+      const startedAt = performance.now();
+      const signal = clientGone(res);
+      const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
+      let said: Pick<RequestRecord, 'report' | 'course' | 'error'> = {};
+      let outcome: Outcome = 'completed';
+      try {
+        await serve({ parsed: await body(), res, id, signal }, ({ usage, timings, course }, choices) => {
+          said = { report: { usage, timings, choices }, ...(course && { course }) };
+        });
+      } catch (error) {
+        const { status, code } = toRadixkvError(error);
+        outcome = status < 500 ? 'refused' : 'failed';
+        said = { ...said, error: code };
+        throw error;
+      } finally {
+        if (signal.aborted) outcome = 'aborted';
+        const { tenant, namespace: owner } = identityOf(res);
+        statistics.record({
+          id,
+          requestId: requestIdOf(res),
+          endpoint: dialect.endpoint,
+          tenant,
+          owner,
+          model: service.model.id,
+          outcome,
+          ...said,
+          wallMs: performance.now() - startedAt,
+        });
+      }
+    },
+  });
 }

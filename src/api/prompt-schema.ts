@@ -1,32 +1,62 @@
 /** A prompt in the bodies of the control plane: `messages` or `prompt`, as the completion endpoints take them. */
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { AskedPrompt } from '../control/cache-desk.js';
+import type { ErrorCode } from '../errors.js';
+import type { Prompt } from '../serving/completion.js';
 import { message, messageOf } from './chat-schema.js';
-import { list, optional } from './fields.js';
+import { looksLike, optional, someOf } from './fields.js';
 import type { Limits } from './limits.js';
 import { prompt } from './text-schema.js';
 
-export function promptFields(limits: Limits) {
-  return {
-    messages: optional(
-      list(message(limits), limits.messagesMax).refine((all) => all.length > 0, 'must not be empty'),
-    ).describe('A chat, as `POST /v1/chat/completions` takes it.'),
-    prompt: optional(prompt).describe('A text or token ids, as `POST /v1/completions` takes them.'),
-  };
+/** What a prompt may be refused for, once it is read, and what may happen while it is computed. */
+export const PROMPT_ERRORS = [
+  'model_not_found',
+  'context_length_exceeded',
+  'prompt_over_rate_limit',
+  'rate_limit_exceeded',
+  'queue_full',
+  'device_memory_full',
+  'engine_failed',
+  'shutting_down',
+] as const satisfies readonly ErrorCode[];
+
+function chat(limits: Limits) {
+  return someOf(message(limits), limits.messagesMax).describe(
+    'A chat, as `POST /v1/chat/completions` takes it.',
+  );
 }
 
-type Fields = {
-  readonly [field in keyof ReturnType<typeof promptFields>]: z.output<ReturnType<typeof promptFields>[field]>;
-};
+const described = prompt.describe('A text or token ids, as `POST /v1/completions` takes them.');
 
-/** Refuses a body with both fields, or with none. */
-export function requireOnePrompt({ messages, prompt: text }: Fields, context: z.RefinementCtx): void {
-  if ((messages === undefined) !== (text === undefined)) return;
-  const rule =
-    messages === undefined
-      ? 'is missing, and there is no prompt'
-      : 'contradicts prompt: give only one of them';
+interface Fields {
+  readonly messages?: z.output<ReturnType<typeof chat>> | undefined;
+  readonly prompt?: Prompt | undefined;
+}
+
+function requireOnePrompt(body: object, context: z.RefinementCtx): void {
+  const [hasMessages, hasPrompt] = ['messages', 'prompt'].map(
+    (field) => Reflect.get(body, field) !== undefined,
+  );
+  if (hasMessages !== hasPrompt) return;
+  const rule = hasMessages
+    ? 'contradicts prompt: give only one of them'
+    : 'is missing, and there is no prompt';
   context.addIssue({ code: 'custom', path: ['messages'], message: rule });
+}
+
+/** A body with one prompt, as `messages` or as `prompt`, beside other fields. */
+export function onePromptWith<Others extends z.ZodRawShape>(limits: Limits, others: Others) {
+  const absent = z.null().optional();
+  const messages = chat(limits);
+  return looksLike(
+    z.union([
+      z.strictObject({ ...others, messages, prompt: absent }),
+      z.strictObject({ ...others, prompt: described, messages: absent }),
+    ]),
+    z
+      .strictObject({ ...others, messages: optional(messages), prompt: optional(described) })
+      .superRefine(requireOnePrompt),
+  );
 }
 
 /** The prompt of a body that has one, in the words of the service. */

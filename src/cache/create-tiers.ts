@@ -16,6 +16,7 @@ import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import type { CacheEvents } from './cache-events.js';
+import { ChunkLives } from './chunk-lives.js';
 import { PrefixCache } from './prefix-cache.js';
 import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
 import { Tiers } from './tiers.js';
@@ -74,6 +75,7 @@ export async function createTiers(
     layout,
     fingerprint,
     events,
+    lives: new ChunkLives({ clock: CLOCK }),
     store: ({ evict, tierEvict, tierCopy, loaded }) => {
       const { chunkBytes, chunkTokens } = layout;
       const capacityBytes = options.hostBytes;

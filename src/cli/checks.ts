@@ -5,7 +5,7 @@
 import { access, constants, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { formatBytes } from '../config/bytes.js';
 import type { ServeOptions } from '../config/options.js';
 import { PROVIDERS, type ProbeResult, probeDevice, whyNotAuto } from '../engine/device-probe.js';
@@ -15,7 +15,7 @@ import type { RegisteredModel } from '../model/registry.js';
 import { DEFAULT_MODEL } from '../model/source/default-model.js';
 import { hubFromEnvironment, listRevision } from '../model/source/hub.js';
 import { findPython } from '../model/source/pip.js';
-import { hasKeys, KEYS_FILE } from '../tenants/key-file.js';
+import { hasKeys } from '../tenants/key-file.js';
 import { requireGuard } from '../tenants/reach.js';
 import { bytesOf, openRegistry } from './models.js';
 
@@ -110,13 +110,13 @@ async function checkPort(options: { readonly host: string; readonly port: number
 
 async function checkKeys(options: ServeOptions): Promise<CheckResult> {
   const name = 'keys';
-  const { host, requireKeys, insecureNoKeys, dataDir } = options;
+  const { host, requireKeys, insecureNoKeys, keysFile } = options;
   try {
-    const needsKeys = requireKeys || hasKeys(join(dataDir, KEYS_FILE));
+    const needsKeys = requireKeys || hasKeys(keysFile);
     await requireGuard({ host, insecureNoKeys, needsKeys });
     return ok(name, needsKeys ? 'requests need a key' : `who reaches ${host} needs no key`);
   } catch (error) {
-    const fix = `radixkv keys create --tenant <name>, or restore ${KEYS_FILE} in ${dataDir}`;
+    const fix = `radixkv keys create --tenant <name>, or restore ${keysFile}`;
     return { ...fail(name, messageOf(error)), fix };
   }
 }

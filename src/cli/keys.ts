@@ -1,16 +1,15 @@
 /** The commands of keys and tenants: what they write a running server sees with its next request. */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import { idOfApiKey } from '../tenants/api-key.js';
-import { KEYS_FILE, KeyFile } from '../tenants/key-file.js';
+import { KeyFile } from '../tenants/key-file.js';
 import { ROLES } from '../tenants/tenant.js';
 import { tableLines } from './table.js';
 import type { Terminal } from './terminal.js';
 
-type Places = Pick<ServeOptions, 'dataDir'>;
+type Places = Pick<ServeOptions, 'keysFile'>;
 
 const RATE_MAX = 1_000_000_000;
 
@@ -41,20 +40,20 @@ export interface RateTexts {
 
 /** `radixkv keys create`: the key alone goes to stdout. */
 export function runCreateKey(
-  { dataDir }: Places,
+  { keysFile }: Places,
   flags: { readonly tenant: string; readonly role: string },
   terminal: Terminal,
 ): void {
   const tenant = checked(NAME, flags.tenant, '--tenant');
   const role = checked(ROLE, flags.role, '--role');
-  const text = withFile(dataDir, (file) => file.createKey({ tenant, role }, Date.now()));
+  const text = withFile(keysFile, (file) => file.createKey({ tenant, role }, Date.now()));
   terminal.print(text);
   terminal.note(`key ${idOfApiKey(text)} of ${tenant}, role ${role}; it is not shown again`);
 }
 
 /** `radixkv keys list`. */
-export function runListKeys({ dataDir }: Places, isJson: boolean, terminal: Terminal): void {
-  const keys = existing(dataDir, (file) => file.keys());
+export function runListKeys({ keysFile }: Places, isJson: boolean, terminal: Terminal): void {
+  const keys = existing(keysFile, (file) => file.keys());
   if (isJson) {
     const rows = keys.map(({ id, tenant, role, createdAtMs, revokedAtMs }) => {
       return { id, tenant, role, created: dateText(createdAtMs), revoked: dateText(revokedAtMs) ?? null };
@@ -72,9 +71,8 @@ export function runListKeys({ dataDir }: Places, isJson: boolean, terminal: Term
 }
 
 /** `radixkv keys revoke`. @throws RadixkvError `invalid_value` when there is no such key any more. */
-export function runRevokeKey(id: string, { dataDir }: Places, terminal: Terminal): void {
-  const isRevoked =
-    existsSync(pathIn(dataDir)) && withFile(dataDir, (file) => file.revokeKey(id, Date.now()));
+export function runRevokeKey(id: string, { keysFile }: Places, terminal: Terminal): void {
+  const isRevoked = existsSync(keysFile) && withFile(keysFile, (file) => file.revokeKey(id, Date.now()));
   if (!isRevoked) {
     // What was given may be a whole key, which must not reach a log.
     throw new RadixkvError(
@@ -86,7 +84,7 @@ export function runRevokeKey(id: string, { dataDir }: Places, terminal: Terminal
 }
 
 /** `radixkv tenants set`. @throws RadixkvError `invalid_value` for a bad limit, or when there is no such tenant. */
-export function runSetTenant(name: string, flags: RateTexts, { dataDir }: Places, terminal: Terminal): void {
+export function runSetTenant(name: string, flags: RateTexts, { keysFile }: Places, terminal: Terminal): void {
   const { requestsPerMinute, tokensPerMinute } = flags;
   const changes = {
     ...(requestsPerMinute !== undefined && {
@@ -96,7 +94,7 @@ export function runSetTenant(name: string, flags: RateTexts, { dataDir }: Places
       tokensPerMinute: checked(RATE, tokensPerMinute, '--tokens-per-minute'),
     }),
   };
-  const tenant = existing(dataDir, (file) => file.tenants()).find((each) => each.name === name);
+  const tenant = existing(keysFile, (file) => file.tenants()).find((each) => each.name === name);
   if (tenant === undefined) {
     throw new RadixkvError(
       'invalid_value',
@@ -104,14 +102,14 @@ export function runSetTenant(name: string, flags: RateTexts, { dataDir }: Places
     );
   }
   const limits = { ...tenant, ...changes };
-  withFile(dataDir, (file) => file.setLimits(name, limits));
+  withFile(keysFile, (file) => file.setLimits(name, limits));
   const [requests, tokens] = [rateText(limits.requestsPerMinute), rateText(limits.tokensPerMinute)];
   terminal.print(`${name}: requests a minute: ${requests}, prompt tokens a minute: ${tokens}`);
 }
 
 /** `radixkv tenants list`. */
-export function runListTenants({ dataDir }: Places, isJson: boolean, terminal: Terminal): void {
-  const tenants = existing(dataDir, (file) => file.tenants());
+export function runListTenants({ keysFile }: Places, isJson: boolean, terminal: Terminal): void {
+  const tenants = existing(keysFile, (file) => file.tenants());
   if (isJson) {
     const rows = tenants.map(({ name, createdAtMs, requestsPerMinute, tokensPerMinute }) => ({
       name,
@@ -131,10 +129,8 @@ export function runListTenants({ dataDir }: Places, isJson: boolean, terminal: T
   }
 }
 
-const pathIn = (dataDir: string): string => join(dataDir, KEYS_FILE);
-
-function withFile<T>(dataDir: string, work: (file: KeyFile) => T): T {
-  const file = KeyFile.open(pathIn(dataDir));
+function withFile<T>(keysFile: string, work: (file: KeyFile) => T): T {
+  const file = KeyFile.open(keysFile);
   try {
     return work(file);
   } finally {
@@ -143,8 +139,8 @@ function withFile<T>(dataDir: string, work: (file: KeyFile) => T): T {
 }
 
 /** Makes no file. */
-function existing<T>(dataDir: string, read: (file: KeyFile) => T[]): T[] {
-  return existsSync(pathIn(dataDir)) ? withFile(dataDir, read) : [];
+function existing<T>(keysFile: string, read: (file: KeyFile) => T[]): T[] {
+  return existsSync(keysFile) ? withFile(keysFile, read) : [];
 }
 
 function checked<T extends z.ZodType>(schema: T, text: string, flag: string): z.output<T> {

@@ -11,6 +11,7 @@ import type { Engine } from '../engine/engine.js';
 import type { SamplerId } from '../engine/protocol.js';
 import { RadixkvError } from '../errors.js';
 import { Blending, scratchTokens } from './blending.js';
+import { SHOWN_AFTER_TOKENS } from './miss.js';
 import type { SchedulingPolicy } from './policy.js';
 import type { Sequence } from './sequence.js';
 
@@ -192,6 +193,7 @@ export class Places {
     const { prompt, request } = sequence;
     const rowsMax = prompt.length + sequence.answerTokensMax;
     const rows = this.#rowsAtFirst(prompt.length, rowsMax);
+    if (!sequence.hasBegun && request.cache.mode !== 'off') this.#lookAhead(sequence);
     const opened = await this.#cache.open(request.namespace, prompt, rows, {
       rowsMax,
       prefetch: sequence.prefetch,
@@ -209,7 +211,10 @@ export class Places {
     if (sequence.blending === undefined) this.endPrefetch(sequence);
     sequence.run = opened.run;
     // What a sequence computed itself before it gave way is not what it found.
-    if (!sequence.hasBegun) Object.assign(sequence, { cached: opened.cached, continued: opened.blended });
+    if (!sequence.hasBegun) {
+      const { cached, blended: continued, nodes } = opened;
+      Object.assign(sequence, { cached, continued, nodes });
+    }
     sequence.opened();
     this.active.add(sequence);
     const { length: start } = opened.run;
@@ -217,6 +222,12 @@ export class Places {
     sequence.prepaidMs = ms;
     this.#policy.tenants.charge(sequence.tenant, ms);
     return true;
+  }
+
+  /** Notes what stands where the prompt leaves the cache, before its own rows stand there. */
+  #lookAhead(sequence: Sequence): void {
+    const { prompt, request } = sequence;
+    sequence.parting = this.#cache.parting(request.namespace, prompt, SHOWN_AFTER_TOKENS);
   }
 
   /** Brings back the answers of a sequence that gave way. @returns false when there is no device memory for it now. */
@@ -245,6 +256,7 @@ export class Places {
     });
     sequence.run = runs[0];
     this.#endPause(sequence);
+    sequence.resumed();
     this.active.add(sequence);
     sequence.request.trace?.phase('decode');
     return true;
@@ -263,6 +275,7 @@ export class Places {
     await sequence.blendSteps?.return([]);
     if (!this.active.has(sequence)) return;
     this.#preemptions++;
+    sequence.gaveWay();
     const rows = sequence.run?.length ?? 0;
     this.#endWork(sequence);
     if (!sequence.isPrefilled) {

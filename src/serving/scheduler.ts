@@ -60,6 +60,8 @@ export class Scheduler {
   #isClosed = false;
   #isCut = false;
   #isIdle = false;
+  /** One function, so that a signal that many requests share has it once. */
+  readonly #onAbort = () => this.#notify();
   readonly #loop: Promise<void>;
   #idleWaiters: (() => void)[] = [];
 
@@ -113,7 +115,7 @@ export class Scheduler {
   submit(sequence: Sequence): void {
     this.#places.join(sequence);
     const { signal, deadlineMs } = sequence.request;
-    signal.addEventListener('abort', () => this.#notify(), { once: true });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
     if (deadlineMs !== undefined) sequence.alarm = setTimeout(() => this.#notify(), deadlineMs);
     this.#notify();
   }
@@ -121,7 +123,7 @@ export class Scheduler {
   /** Computes a passage ahead of time, when its turn comes; the task tells when it is done. */
   submitPassage(task: PassageTask): void {
     this.#passages.add(task);
-    task.signal.addEventListener('abort', () => this.#notify(), { once: true });
+    task.signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#notify();
   }
 
@@ -253,7 +255,10 @@ export class Scheduler {
   }
 
   async #blendStep(sequence: Sequence, blending: Blending): Promise<void> {
-    sequence.blendSteps ??= blending.compute(() => this.#createSamplers(sequence));
+    if (sequence.blendSteps === undefined) {
+      sequence.blendBegan();
+      sequence.blendSteps = blending.compute(() => this.#createSamplers(sequence));
+    }
     const startedAt = performance.now();
     const step = await sequence.blendSteps.next();
     this.#places.charge(sequence, performance.now() - startedAt);
@@ -295,7 +300,7 @@ export class Scheduler {
     this.#policy.prefillCosts.measured({ start, tokens: tokens.length }, ms);
     this.#places.charge(sequence, ms);
     this.#cache.prefilled(tokens.length, ms);
-    await this.#cache.commit(run, end);
+    sequence.regrets(await this.#cache.commit(run, end));
     return result.sampled;
   }
 
