@@ -88,7 +88,7 @@ export const processStatistics = z
     ...countFields,
     by_tier: byTier(tier),
     disk: disk.nullable().describe('Null without a disk tier.'),
-    bus: counters.nullable().describe('Bytes between host and GPU; null without a GPU.'),
+    bus: counters.nullable().describe('Bytes between host and GPU; null without one.'),
     radix: z.object({ nodes: z.int().nullable(), chunks: z.int().nullable() }),
     history: z
       .object({ faults: counters, unwritten_requests: z.int(), lost_requests: z.int() })

@@ -66,6 +66,7 @@ suite('GET /v1/cache/stats', () => {
       ttft_ms: { none, partial: none, most: none },
       by_tier: { device: { ...tier, regret_tokens: null }, host: tier, disk: tier },
       disk: null,
+      bus: null,
       radix: { nodes: null, chunks: null },
       history: null,
     });
@@ -140,6 +141,7 @@ suite('GET /v1/cache/stats', () => {
         },
       },
       disk: null,
+      bus: null,
       radix: { nodes: 5, chunks: 7 },
       history: { faults: { writes_failed: 1 }, unwritten_requests: 2, lost_requests: 3 },
     });
