@@ -30,6 +30,7 @@ import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
 import { recordingBench, recordingLine } from './recording.bench.js';
+import { remoteBench, remoteTables } from './remote.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
 import { soak } from './soak.js';
@@ -203,6 +204,18 @@ async function disk({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...size, speeds, startUp } };
 }
 
+async function remote({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const measures = await remoteBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    isQuick: quick ?? false,
+    onNotice,
+  });
+  console.log(remoteTables(measures));
+  return { rows: [], measures: { weights, ...measures } };
+}
+
 /** A failed verdict is the exit code's business, and the result is written all the same. */
 async function soaked({ minutes, quick }: Options): Promise<Measured> {
   const record = await soak({ seconds: quick ? 30 : minutes * 60, seed: SOAK_SEED, onNotice });
@@ -271,6 +284,7 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'device') return device(options);
   if (what === 'nodes') return nodes(options);
   if (what === 'disk') return disk(options);
+  if (what === 'remote') return remote(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
   if (what === 'lookup') return lookup(options);
@@ -321,6 +335,7 @@ const program = new Command('npm run bench --')
       'device',
       'nodes',
       'disk',
+      'remote',
       'isolation',
       'soak',
       'statistics',

@@ -10,7 +10,7 @@ import type { Access } from './api/identity.js';
 import { type RunningServer, startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { CacheEvents } from './cache/cache-events.js';
-import { createTiers, type DiskOptions } from './cache/create-tiers.js';
+import { createTiers, type DiskOptions, type RemoteOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
@@ -18,6 +18,7 @@ import { shownOptions } from './config/describe.js';
 import { readDiskKey } from './config/disk-key.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
+import { remoteTls } from './config/remote-tls.js';
 import { CacheDesk } from './control/cache-desk.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
@@ -95,6 +96,8 @@ export type BackendOptions = Pick<
   readonly modelDirectory: string;
   /** Absent: nothing outlives the process. */
   readonly disk?: DiskOptions;
+  /** Absent: nothing is shared with other nodes. */
+  readonly remoteTier?: RemoteOptions;
   /** Jinja of one document. */
   readonly documentTemplate?: string;
   /** Of the library of documents; absent: none are stored. */
@@ -190,7 +193,14 @@ async function createService(
   }
   const prefixes = tiers?.prefixes;
   const { deviceBytes } = options;
-  const cache = new KvCache({ engine, layout, deviceBytes, breakEven, ...(prefixes && { prefixes }) });
+  const cache = new KvCache({
+    engine,
+    layout,
+    deviceBytes,
+    breakEven,
+    remote: tiers?.pulls,
+    ...(prefixes && { prefixes }),
+  });
   const vocab = Math.min(tokenizer.vocab, manifest.spec.vocab);
   const scheduler = new Scheduler({ cache, engine, vocab, limits: options });
   users = { cache, scheduler };
@@ -262,6 +272,7 @@ async function createService(
     recent.add(request, counts);
     savings.add(request);
   });
+  tiers?.onRemoteTimed((operation, ms) => statistics.events.emit('remote', operation, ms));
   const { chunkBytes } = layout;
   const controls = {
     desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens, chunkBytes }),
@@ -315,6 +326,7 @@ export async function startRadixkv(
   const chosenDevice = await chooseDevice(options.device);
   logger.info({ device: chosenDevice }, 'the device is chosen');
   const disk = await diskOptions(options);
+  const remoteTier = await remoteOptions(options);
   const { documentTemplateFile: file } = options;
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
@@ -338,6 +350,7 @@ export async function startRadixkv(
       historyFile,
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
+      ...(remoteTier && { remoteTier }),
       ...(tracing && { tracing }),
     });
     const server = await listen(options, { backend, access, logger, tracing });
@@ -432,9 +445,31 @@ async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk'
   };
 }
 
+async function remoteOptions(options: ServeOptions): Promise<RemoteOptions | undefined> {
+  const { remote: url } = options;
+  if (url === undefined) return undefined;
+  if (options.hostBytes === 0) {
+    const message = '--remote needs host memory, which --host-bytes 0 turns off';
+    throw new RadixkvError('invalid_value', message, { param: '--remote' });
+  }
+  const encryptionKey = await readDiskKey(options.diskKeyFile);
+  return {
+    url,
+    tls: await remoteTls(options),
+    ttlMs: 1000 * options.remoteTtl,
+    namespaceBytes: options.remoteNamespaceBytes,
+    deadline: { msMin: options.remoteDeadlineMinMs, msMax: options.remoteDeadlineMs },
+    writePolicy: options.remoteWritePolicy,
+    queueBytesMax: options.remoteQueueBytes,
+    codec: options.remoteCodec,
+    ...(encryptionKey && { encryptionKey }),
+  };
+}
+
 function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined): GaugeReading {
-  const { device, prefixes, evictions, skippedTokens, speeds } = cache.reading();
+  const { device, prefixes, evictions, skippedTokens, speeds, remote: pulls } = cache.reading();
   const disk = tiers?.reading();
+  const remote = tiers?.remoteReading();
   return {
     tiers: { device, ...prefixes?.tiers },
     ...(prefixes && { radixNodes: prefixes.nodes, cachedChunks: prefixes.treeChunks }),
@@ -443,6 +478,7 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     preemptions: scheduler.preemptions,
     retries: scheduler.retries,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
+    ...(remote && pulls && { remote: { ...remote, ...pulls, prefillTokensPerS: speeds.prefillTokensPerS } }),
     evictions,
     lives: prefixes?.lives,
   };

@@ -13,6 +13,12 @@ export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';
 export type { LoadOutcome, LowerStore } from './lower-store.js';
 export { DEFAULT_POLICY, POLICY_NAMES, type PolicyName } from './policy/index.js';
+export type { BreakerState } from './remote/breaker.js';
+export { redisConnector, type TlsFiles } from './remote/redis-link.js';
+export { parseRemoteAddress, type RemoteAddress, shownAddress } from './remote/remote-address.js';
+export type { RemoteOperation } from './remote/remote-counters.js';
+export { RemoteStore } from './remote/remote-store.js';
+export { REMOTE_WRITE_POLICIES, type RemoteWritePolicy } from './remote/remote-writer.js';
 export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {

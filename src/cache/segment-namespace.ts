@@ -20,6 +20,11 @@ export function isSegmentNamespace(namespace: string): boolean {
   return namespace.startsWith(PREFIX);
 }
 
+/** The tenant's namespace, of its prompts and of its passages. */
+export function ownerOf(namespace: string): string {
+  return isSegmentNamespace(namespace) ? namespace.slice(PREFIX.length) : namespace;
+}
+
 /** Divides a tier between whole prompts (`prefix`) and passages (`segment`), which are sure of `segmentShare` of it. */
 export function segmentShares(segmentShare: number): Shares {
   return {

@@ -107,8 +107,7 @@ export class Pins {
   }
 
   #readingOf({ namespace, tokens, ...pin }: Pin): PinReading {
-    const { host, disk } = this.#cache.peekTiers(namespace, tokens);
-    return { ...pin, tokens: tokens.length, cached: { device: 0, host, disk } };
+    return { ...pin, tokens: tokens.length, cached: this.#cache.peekTiers(namespace, tokens) };
   }
 }
 
