@@ -267,8 +267,8 @@ async function statistics({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...measures } };
 }
 
-async function nodes({ quick, remote }: Options): Promise<Measured> {
-  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(remote !== undefined && { remote }) });
+async function nodes({ quick, remote: url }: Options): Promise<Measured> {
+  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(url !== undefined && { remote: url }) });
   console.log(nodesTable(rows));
   return { rows: [], measures: { rows } };
 }
