@@ -60,8 +60,8 @@ interface Options {
   readonly llamaServer: string;
   readonly slots: number;
   readonly trace?: string;
-  readonly remote?: string;
   readonly device: GpuProvider;
+  readonly remote?: string;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -229,6 +229,19 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
   return { rows: [], measures };
 }
 
+async function device({ gguf, threads, quick, device: provider }: Options): Promise<Measured> {
+  const measures = await deviceBench({
+    provider,
+    threads,
+    quick: quick ?? false,
+    gguf: async () => gguf ?? defaultGguf(),
+    wantsReal: gguf !== undefined,
+    onNotice,
+  });
+  console.log(deviceTable(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 async function lookup({ gguf, threads, weights, quick }: Options): Promise<Measured> {
   const measures = await lookupBench({
     gguf: gguf ?? (await defaultGguf()),
@@ -247,19 +260,6 @@ async function recording({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...measures } };
 }
 
-async function device({ gguf, threads, quick, device: provider }: Options): Promise<Measured> {
-  const measures = await deviceBench({
-    provider,
-    threads,
-    quick: quick ?? false,
-    gguf: async () => gguf ?? defaultGguf(),
-    wantsReal: gguf !== undefined,
-    onNotice,
-  });
-  console.log(deviceTable(measures));
-  return { rows: [], measures: { ...measures } };
-}
-
 /** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
 async function statistics({ quick }: Options): Promise<Measured> {
   const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
@@ -267,8 +267,8 @@ async function statistics({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...measures } };
 }
 
-async function nodes({ quick, remote }: Options): Promise<Measured> {
-  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(remote !== undefined && { remote }) });
+async function nodes({ quick, remote: url }: Options): Promise<Measured> {
+  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(url !== undefined && { remote: url }) });
   console.log(nodesTable(rows));
   return { rows: [], measures: { rows } };
 }
@@ -281,8 +281,8 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'shared-decode') return sharedDecode(options);
   if (what === 'load') return load(options);
   if (what === 'gaps') return gaps(options);
-  if (what === 'nodes') return nodes(options);
   if (what === 'device') return device(options);
+  if (what === 'nodes') return nodes(options);
   if (what === 'disk') return disk(options);
   if (what === 'remote') return sharedRemote(options);
   if (what === 'soak') return soaked(options);
@@ -332,8 +332,8 @@ const program = new Command('npm run bench --')
       'shared-decode',
       'gaps',
       'load',
-      'nodes',
       'device',
+      'nodes',
       'disk',
       'remote',
       'isolation',
@@ -360,10 +360,10 @@ const program = new Command('npm run bench --')
   .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
   .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
   .option('--slots <count>', 'chats that it answers at the same time (load)', Number, 8)
-  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
   .addOption(
     new Option('--device <provider>', 'the GPU (device)').choices(['webgpu', 'cuda']).default('webgpu'),
   )
+  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

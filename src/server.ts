@@ -104,11 +104,11 @@ export type BackendOptions = Pick<
   readonly documentsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
+  /** What computes; absent: the CPU. */
+  readonly chosenDevice?: ChosenDevice;
   /** As in `ServeOptions`; absent: 0, and false. */
   readonly recentRequests?: number;
   readonly keepExcerpts?: boolean;
-  /** What computes; absent: the CPU. */
-  readonly chosenDevice?: ChosenDevice;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
   /** Absent: nothing is traced. */
