@@ -204,7 +204,7 @@ async function disk({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...size, speeds, startUp } };
 }
 
-async function remote({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+async function sharedRemote({ gguf, threads, weights, quick }: Options): Promise<Measured> {
   const measures = await remoteBench({
     gguf: gguf ?? (await defaultGguf()),
     threads,
@@ -284,7 +284,7 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'device') return device(options);
   if (what === 'nodes') return nodes(options);
   if (what === 'disk') return disk(options);
-  if (what === 'remote') return remote(options);
+  if (what === 'remote') return sharedRemote(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
   if (what === 'lookup') return lookup(options);
