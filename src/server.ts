@@ -207,7 +207,14 @@ async function createService(
   statistics.events.on('record', (request, counts) => history.add(request, counts));
   const { chunkBytes } = layout;
   const controls = {
-    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens: options.chunkTokens, chunkBytes }),
+    desk: new CacheDesk({
+      cache,
+      prompts,
+      tokenizer,
+      chunkTokens: options.chunkTokens,
+      chunkBytes,
+      clearForeign: () => tiers?.clearForeign() ?? 0,
+    }),
     warming: new Warming({ service, clock: systemTime }),
     events,
     pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),

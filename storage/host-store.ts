@@ -192,7 +192,7 @@ export class HostStore implements ChunkStore {
 
   /** The time that its pin is renewed for by each use; undefined when it is not pinned. */
   pinTtlMs(key: ChunkKey): number | undefined {
-    return this.#residents.get(key)?.pinTtlMs;
+    return this.#residents.pinTtlMs(key);
   }
 
   /** Of the sealed chunks, in no order. */

@@ -105,6 +105,12 @@ export class Residents<Data> {
     return this.#find(key);
   }
 
+  /** The time that the pin of a present chunk is renewed for by each use; undefined when it is not pinned. */
+  pinTtlMs(key: ChunkKey): number | undefined {
+    this.#endPins(this.#deadlines.now());
+    return this.#find(key)?.pinTtlMs;
+  }
+
   /** A chunk that is being written. */
   getWriting(key: ChunkKey): Resident<Data> | undefined {
     const entry = this.#entries.get(key);

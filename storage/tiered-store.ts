@@ -127,6 +127,23 @@ export class TieredStore implements ChunkStore {
     return this.tierOf(key) !== undefined;
   }
 
+  /** Whether a tier has the chunk; without `tier`, whether any has. */
+  isIn(tier: TierName | undefined, key: ChunkKey): boolean {
+    if (tier === undefined || this.#state !== 'open') return this.has(key);
+    return tier === 'host' ? this.host.has(key) : (this.disk?.has(key) ?? false);
+  }
+
+  /** Whether someone holds a lease of the chunk. */
+  isLeased(key: ChunkKey): boolean {
+    return this.#leases.has(key);
+  }
+
+  /** Whether the chunk is pinned in a tier; without `tier`, in any. */
+  isPinned(key: ChunkKey, tier?: TierName): boolean {
+    const inHost = tier !== 'disk' && this.host.pinTtlMs(key) !== undefined;
+    return inHost || (tier !== 'host' && this.disk?.pinTtlMs(key) !== undefined);
+  }
+
   /** Whether a chunk is exactly what was computed, or came through a lossy codec, in the fastest tier that has it. */
   exactOf(key: ChunkKey): boolean | undefined {
     return this.host.exactOf(key) ?? this.disk?.exactOf(key);

@@ -7,16 +7,17 @@ import type { Divergence } from '../control/divergence.js';
 import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
-import { type CompletionService, TIERS, tokensOf } from '../serving/completion.js';
+import { type CompletionService, tokensOf } from '../serving/completion.js';
 import type { BodyReader } from './body.js';
 import { cacheSalt } from './cache-schema.js';
-import { modelNotFound } from './error-response.js';
+import { clearRoute } from './clear-route.js';
 import { eventsRoute } from './event-routes.js';
 import { list, optional, queryNumber, secondsOf } from './fields.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
+import { served } from './served-model.js';
 import { validate } from './validate.js';
 
 export interface CacheControls {
@@ -149,14 +150,6 @@ export function cacheRoutes(parts: RouteParts): CacheRoutes {
   };
 }
 
-function served<Body extends { readonly model: string }>(
-  { model: { id } }: CompletionService,
-  body: Body,
-): Body {
-  if (body.model !== id) throw modelNotFound(id);
-  return body;
-}
-
 function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHandler {
   const schema = onePrompt(limits);
   return async (req, res) => {
@@ -264,18 +257,6 @@ function pinRoutes({ desk, warming, pins, service, readBody, limits }: RoutePart
 
 function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
-}
-
-function clearRoute({ desk, limits }: RouteParts): RequestHandler {
-  const query = z.strictObject({
-    cache_salt: cacheSalt(limits).optional(),
-    tier: z.enum(TIERS, `must be one of ${TIERS.join(', ')}`).optional(),
-  });
-  return (req, res) => {
-    const { tier, cache_salt } = validate(query, req.query);
-    const cleared = desk.clear(partOf(res, cache_salt), tier);
-    res.json({ object: 'cache.cleared', tier: tier ?? null, ...cleared });
-  };
 }
 
 function treeRoute({ desk, limits }: RouteParts): RequestHandler {

@@ -25,6 +25,8 @@ export interface Identity {
    * @throws RadixkvError `rate_limit_exceeded`, `prompt_over_rate_limit`
    */
   readonly chargeTokens: (tokens: number) => void;
+  /** The namespace of a tenant by its name; undefined where there is none of the name, or are no keys. */
+  readonly ownerNamed: (tenant: string) => string | undefined;
 }
 
 /** What the server asks of those who want in. */
@@ -62,6 +64,7 @@ function withoutKeys(req: Request): Identity {
     tenant: tenantOf(namespace),
     role: isLocal(req) ? 'admin' : 'user',
     chargeTokens: FREE,
+    ownerNamed: () => undefined,
   };
 }
 
@@ -69,7 +72,7 @@ function withoutKeys(req: Request): Identity {
 function identityFor(req: Request, res: Response, access: Access | undefined): Identity {
   const holder = access?.keys.admit(credentialsOf(req));
   if (access === undefined || holder === undefined) return withoutKeys(req);
-  const { budgets } = access;
+  const { budgets, keys } = access;
   const { tenant, role } = holder;
   const charge = (what: 'requests' | 'tokens', amount: number) => {
     try {
@@ -84,6 +87,7 @@ function identityFor(req: Request, res: Response, access: Access | undefined): I
     tenant: tenant.name,
     role,
     chargeTokens: (tokens) => charge('tokens', tokens),
+    ownerNamed: (name) => keys.tenants.find((each) => each.name === name)?.namespace,
   };
 }
 

@@ -21,6 +21,7 @@ import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import { type Accepts, commonPrefix, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
 import {
+  type ClearedChunks,
   type FoundChunk,
   type OutlinedNode,
   type PrefixCache,
@@ -79,6 +80,23 @@ export interface PinOptions {
   /** 0 to 100, see `Retention`. */
   readonly priority?: number | undefined;
 }
+
+export interface ClearOptions {
+  /** The only tier to forget it in. */
+  readonly tier?: keyof RowsByTier | undefined;
+  /** Tokens with which it begins. */
+  readonly prefix?: Int32Array | undefined;
+}
+
+/** What became of what was to go: chunks below the device, and runs on it. */
+export interface Cleared extends ClearedChunks {
+  readonly runs: number;
+  /** Of these, those that a request uses. */
+  readonly runsInUse: number;
+}
+
+const NO_RUNS = { runs: 0, inUse: 0 };
+const NO_CHUNKS: ClearedChunks = { chunks: 0, inUse: 0, pinned: 0, shared: 0 };
 
 const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0 };
 
@@ -192,15 +210,20 @@ export class KvCache {
   }
 
   /**
-   * Forgets what is cached of a namespace, in every tier or in one. What is in use is used to its end, and kept by
-   * nobody afterwards. @returns chunks below the device, and runs
+   * Forgets what is cached of a namespace, or of a prefix and what goes on from it, in every tier or in one. What is in
+   * use is used to its end, and kept by nobody afterwards; what is pinned stays.
    */
-  clear(namespace: string, tier?: keyof RowsByTier): { readonly chunks: number; readonly runs: number } {
-    const isBelow = tier !== 'device';
-    return {
-      runs: tier === undefined || tier === 'device' ? this.#runs.forgetNamespace(namespace) : 0,
-      chunks: isBelow ? (this.#prefixes?.clear(namespace, tier) ?? 0) : 0,
-    };
+  clear(namespace: string, { tier, prefix }: ClearOptions = {}): Cleared {
+    const isOnDevice = tier === undefined || tier === 'device';
+    const device = isOnDevice ? this.#runs.forgetNamespace(namespace, prefix) : NO_RUNS;
+    const below =
+      tier === 'device' ? NO_CHUNKS : (this.#prefixes?.clear(namespace, { tier, prefix }) ?? NO_CHUNKS);
+    return { ...below, runs: device.runs, runsInUse: device.inUse };
+  }
+
+  /** Every namespace of which something is cached. */
+  namespaces(): string[] {
+    return [...new Set([...this.#runs.namespaces(), ...(this.#prefixes?.namespaces() ?? [])])];
   }
 
   /**

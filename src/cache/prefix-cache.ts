@@ -74,6 +74,17 @@ export interface OutlinedNode extends NodeOutline {
   readonly onDisk: number;
 }
 
+/** What became of chunks that were to go. */
+export interface ClearedChunks {
+  readonly chunks: number;
+  /** Of these, those that someone reads: their bytes go when that ends. */
+  readonly inUse: number;
+  /** That stayed: pinned, or before a pinned one. */
+  readonly pinned: number;
+  /** That stayed: others go on from them. */
+  readonly shared: number;
+}
+
 /** A slot of host memory that holds no chunk. */
 export interface BorrowedSlot {
   readonly key: ChunkKey;
@@ -305,14 +316,43 @@ export class PrefixCache {
   }
 
   /**
-   * Forgets the chunks of a namespace, in every tier or in one, pinned or not; what someone has leased is read to the
-   * end. @returns how many there were
+   * Forgets the chunks of a namespace, or those of a prefix and of what goes on from it, in every tier or in one. Pinned
+   * ones and what they stand behind stay; what someone has leased is found no more, and read to the end.
    */
-  clear(namespace: string, tier?: TierName): number {
-    const keys = this.#tree.chunksOf(namespace).map((id) => this.#keyOf(id));
-    const removed = keys.toReversed().filter((key) => this.#store.remove(key, 'deleted', tier)).length;
-    if (tier === undefined && removed > 0) this.#events?.emit({ type: 'cleared', namespace });
-    return removed;
+  clear(
+    namespace: string,
+    { tier, prefix }: { readonly tier?: TierName | undefined; readonly prefix?: Int32Array | undefined } = {},
+  ): ClearedChunks {
+    const { shared, own } =
+      prefix === undefined
+        ? { shared: [], own: this.#tree.chunksOf(namespace) }
+        : this.#tree.chunksAlong(namespace, prefix);
+    const isThere = (key: ChunkKey) => this.#store.isIn(tier, key);
+    const cleared = {
+      chunks: 0,
+      inUse: 0,
+      pinned: 0,
+      shared: shared.filter((id) => isThere(this.#keyOf(id))).length,
+    };
+    const needed = new Set<ChunkKey | undefined>();
+    for (const key of own.map((id) => this.#keyOf(id)).toReversed()) {
+      if (!isThere(key)) continue;
+      if (needed.has(key) || this.#store.isPinned(key, tier)) {
+        cleared.pinned++;
+        needed.add(this.#store.identity(key)?.parent);
+        continue;
+      }
+      if (this.#store.isLeased(key)) cleared.inUse++;
+      if (this.#store.remove(key, 'deleted', tier)) cleared.chunks++;
+    }
+    const isAll = tier === undefined && prefix === undefined && cleared.pinned === 0;
+    if (isAll && cleared.chunks > 0) this.#events?.emit({ type: 'cleared', namespace });
+    return cleared;
+  }
+
+  /** Every namespace that has chunks. */
+  namespaces(): string[] {
+    return this.#tree.namespaces();
   }
 
   /** As `RadixTree.parting`. */

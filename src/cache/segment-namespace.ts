@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import type { Shares } from '#storage';
 
-/** No tenant's namespace begins like this: it is 64 hex digits, or empty. */
+/** No tenant's namespace begins like this: see namespace-owner.ts. */
 const PREFIX = 'segment:';
 
 export const DEFAULT_SEGMENT_SHARE = 0.5;
@@ -18,6 +18,11 @@ export function segmentNamespace(namespace: string): string {
 
 export function isSegmentNamespace(namespace: string): boolean {
   return namespace.startsWith(PREFIX);
+}
+
+/** The namespace of the prompts beside passages; that of prompts as it is. */
+export function withoutSegment(namespace: string): string {
+  return isSegmentNamespace(namespace) ? namespace.slice(PREFIX.length) : namespace;
 }
 
 /** Divides a tier between whole prompts (`prefix`) and passages (`segment`), which are sure of `segmentShare` of it. */

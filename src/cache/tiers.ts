@@ -104,6 +104,11 @@ export class Tiers {
     };
   }
 
+  /** Forgets what other models left on the disk. @returns chunks */
+  clearForeign(): number {
+    return this.#disk?.removeForeign() ?? 0;
+  }
+
   /** Writes what is owed to the disk, for a bounded time. */
   async close(): Promise<void> {
     clearInterval(this.#timer);

@@ -3,9 +3,10 @@
  * to look at the tree. Nothing here counts as a use, and nothing computes.
  */
 import type { Place } from '#radix';
-import type { KvCache } from '../cache/kv-cache.js';
+import type { Cleared, KvCache } from '../cache/kv-cache.js';
+import { bothOf, ownerOf } from '../cache/namespace-owner.js';
 import type { OutlinedNode } from '../cache/prefix-cache.js';
-import { segmentNamespace } from '../cache/segment-namespace.js';
+import { withoutSegment } from '../cache/segment-namespace.js';
 import { DEFAULT_CACHE, type Tier, type TierTokens, tokensOf } from '../serving/completion.js';
 import type { EncodedRequest, PromptEncoder } from '../serving/prompt-encoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
@@ -25,6 +26,16 @@ export interface DeskParts {
   readonly chunkTokens: number;
   /** Bytes of a chunk. */
   readonly chunkBytes: number;
+  /** Forgets what other models left on the disk. @returns chunks */
+  readonly clearForeign: () => number;
+}
+
+/** What to forget of a part of the cache. */
+export interface ClearOrder {
+  /** What it begins with; default: anything. */
+  readonly prompt?: AskedPrompt | undefined;
+  /** The only tier to forget it in. */
+  readonly tier?: Tier | undefined;
 }
 
 /** A prompt, and whose. */
@@ -96,15 +107,39 @@ export class CacheDesk {
   }
 
   /**
-   * Forgets all that is cached of a tenant, its passages too, in every tier or in one; what is in use is used to its
-   * end. @returns chunks below the device, and runs on it
+   * Forgets what is cached in parts of the cache, passages too: all of it, or what begins with a prompt, of chats with
+   * its messages; in every tier or in one. What is in use is used to its end; what is pinned stays.
+   * @throws RadixkvError as a completion of the prompt would
    */
-  clear(namespace: string, tier?: Tier): { readonly chunks: number; readonly runs: number } {
-    const parts = [namespace, segmentNamespace(namespace)].map((each) => this.#parts.cache.clear(each, tier));
+  clear(parts: readonly string[], { prompt, tier }: ClearOrder = {}): Cleared {
+    const prefix = prompt && this.#encodePrefix(prompt);
+    const places = prefix === undefined ? parts.flatMap(bothOf) : parts;
+    const cleared = places.map((each) => this.#parts.cache.clear(each, { tier, prefix }));
+    const sum = (count: keyof Cleared) => cleared.reduce((total, each) => total + each[count], 0);
     return {
-      chunks: parts.reduce((sum, { chunks }) => sum + chunks, 0),
-      runs: parts.reduce((sum, { runs }) => sum + runs, 0),
+      chunks: sum('chunks'),
+      inUse: sum('inUse'),
+      pinned: sum('pinned'),
+      shared: sum('shared'),
+      runs: sum('runs'),
+      runsInUse: sum('runsInUse'),
     };
+  }
+
+  /** Forgets what other models left on the disk. @returns chunks */
+  clearForeign(): number {
+    return this.#parts.clearForeign();
+  }
+
+  /** Whose KV is cached. */
+  owners(): string[] {
+    return [...new Set(this.#parts.cache.namespaces().map(ownerOf))];
+  }
+
+  /** The parts of the cache that an owner's salts set apart, and the one without. */
+  partsOf(owner: string): string[] {
+    const found = this.#parts.cache.namespaces().filter((each) => ownerOf(each) === owner);
+    return [...new Set(found.map(withoutSegment))];
   }
 
   /** The nodes right below a place in the tree of a tenant's prompts, the largest first. */
@@ -124,6 +159,12 @@ export class CacheDesk {
   encode({ prompt, promptField, namespace }: AskedPrompt): Int32Array {
     const asked = { prompt, promptField, tenant: namespace, namespace, cache: DEFAULT_CACHE };
     return this.#parts.prompts.encode(asked).tokens;
+  }
+
+  /** Of a chat, its messages as they stand in any that goes on from them. */
+  #encodePrefix(asked: AskedPrompt): Int32Array {
+    const tokens = this.encode(asked);
+    return asked.prompt.kind === 'chat' ? this.#parts.prompts.encodeMessages(asked.prompt.messages) : tokens;
   }
 
   #lookup(namespace: string, tokens: Int32Array): LookupReading {

@@ -222,7 +222,7 @@ export class DiskStore implements LowerStore {
   }
 
   pinTtlMs(key: ChunkKey): number | undefined {
-    return this.#find(key)?.pinTtlMs;
+    return this.has(key) ? this.#residents.pinTtlMs(key) : undefined;
   }
 
   async read(key: ChunkKey, into: Uint8Array): Promise<ReadOutcome> {
@@ -280,6 +280,12 @@ export class DiskStore implements LowerStore {
     const present = keys.filter((key) => this.has(key));
     this.#residents.retain(present, retention);
     this.#writeDown(present);
+  }
+
+  /** Removes what other models, layouts or encryption keys left here. @returns how many chunks that were */
+  removeForeign(): number {
+    const foreign = [...this.#residents.all()].filter(({ data }) => !data.isOwn);
+    return foreign.filter(({ key }) => this.#residents.remove(key, 'deleted')).length;
   }
 
   lease(key: ChunkKey): boolean {
