@@ -3,20 +3,23 @@ import { mkdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pino, { type Logger } from 'pino';
 import { unmovable } from '#blend';
-import { type KvLayout, kvLayout } from '#storage';
+import { createChecksum, type KvLayout, kvLayout } from '#storage';
 import { createApp } from './api/app.js';
 import type { CacheControls } from './api/cache-routes.js';
 import type { Access } from './api/identity.js';
 import { type RunningServer, startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { CacheEvents } from './cache/cache-events.js';
-import { createTiers, type DiskOptions } from './cache/create-tiers.js';
+import { cacheFingerprint, createTiers, type DiskOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { readDiskKey } from './config/disk-key.js';
+import { processorName } from './config/machine.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
+import { archiveCipher } from './control/archive-cipher.js';
+import { Archives } from './control/archives.js';
 import { CacheDesk } from './control/cache-desk.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
@@ -217,6 +220,16 @@ async function createService(
     }),
     warming: new Warming({ service, clock: systemTime }),
     events,
+    archives: new Archives({
+      model: model.id,
+      fingerprint: cacheFingerprint(manifest.fingerprint),
+      layout,
+      vocab,
+      checksum: await createChecksum(),
+      cipher: options.disk?.encryptionKey && archiveCipher(options.disk.encryptionKey),
+      processor: processorName(),
+      prefixes,
+    }),
     pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),
   };
   const stop = async () => {

@@ -1,4 +1,14 @@
 /** Where the bytes of KV chunks are kept, under which names and in which format. See store.ts and host-store.ts. */
+
+export { ArchiveCheck } from './archive/archive-check.js';
+export {
+  type ArchivedChunk,
+  ArchiveError,
+  type ArchiveFault,
+  type ArchiveLimits,
+} from './archive/archive-format.js';
+export { ArchiveReader } from './archive/archive-reader.js';
+export { writeArchive } from './archive/write-archive.js';
 export { type Checksum, createChecksum } from './checksum.js';
 export type { Clock } from './clock.js';
 export { CODEC_NAMES, type CodecName, suitsLayout } from './codec.js';

@@ -18,7 +18,7 @@
 import assert from 'node:assert/strict';
 import type { HostStore } from './host-store.js';
 import type { ChunkKey } from './key.js';
-import type { LowerStore } from './lower-store.js';
+import type { LoadOutcome, LowerStore } from './lower-store.js';
 import type { ClassHolding } from './shares.js';
 import { slotBytes } from './slab.js';
 import type {
@@ -209,6 +209,41 @@ export class TieredStore implements ChunkStore {
     if (outcome === 'stored' && this.#options.writePolicy === 'write-through') this.#demote(chunk.key);
     this.#demoteAhead();
     return outcome;
+  }
+
+  /** As `read`, but leaves the chunk in the tier where it is, and says what the bytes are. */
+  async copy(key: ChunkKey, into: Uint8Array): Promise<LoadOutcome> {
+    if (this.#state !== 'open') return { outcome: 'unavailable' };
+    const { host, disk } = this;
+    const [place, isExact] = [host.lookup(key), host.exactOf(key)];
+    if (place !== undefined && isExact !== undefined && (await host.read(key, into)) === 'hit')
+      return { outcome: 'hit', checksum: place.checksum, isExact };
+    return disk?.load(key, into) ?? { outcome: 'missing' };
+  }
+
+  /**
+   * Keeps a chunk that was computed elsewhere: in the slowest tier, from which it is promoted when it is needed. Its
+   * bytes must match the checksum.
+   */
+  async takeIn(
+    chunk: ChunkIdentity,
+    bytes: Uint8Array,
+    options: { readonly checksum: bigint; readonly isExact: boolean },
+  ): Promise<WriteOutcome> {
+    const { host, disk } = this;
+    if (this.#state !== 'open') return 'unavailable';
+    if (this.has(chunk.key)) return 'present';
+    if (disk?.state === 'open') return disk.store(chunk, bytes, options);
+    const slot = host.isReserved(chunk.key) ? undefined : host.reserve(chunk);
+    if (slot === undefined) return 'full';
+    slotBytes(host.slab, slot).set(bytes);
+    host.commit(chunk.key, options.checksum, { isExact: options.isExact, isUse: false });
+    return 'stored';
+  }
+
+  /** Bytes that what is taken in may fill. */
+  get takeInCapacityBytes(): number {
+    return this.disk?.state === 'open' ? this.disk.capacityBytes : this.host.capacityBytes;
   }
 
   /** @param tier the only one to remove it from; default: all */

@@ -76,6 +76,8 @@ function addCacheRoutes(app: Express, routes: CacheRoutes): void {
   app.route('/v1/cache/warm/:id').get(warm.get).delete(warm.delete).all(refuseMethod('GET, DELETE'));
   app.route('/v1/cache/pins').get(pins.list).post(pins.post).all(refuseMethod('GET, POST'));
   app.route('/v1/cache/pins/:id').get(pins.get).delete(pins.delete).all(refuseMethod('GET, DELETE'));
+  app.route('/v1/cache/export').post(routes.export).all(refuseMethod('POST'));
+  app.route('/v1/cache/import').post(routes.import).all(refuseMethod('POST'));
   app.route('/v1/cache/tree').get(tree).all(refuseMethod('GET'));
   app.route('/v1/cache/events').get(events).all(refuseMethod('GET'));
 }

@@ -2,12 +2,14 @@
 import type { Request, RequestHandler, Response } from 'express';
 import { z } from 'zod';
 import type { CacheEvents } from '../cache/cache-events.js';
+import type { Archives } from '../control/archives.js';
 import type { CacheDesk, LookupReading, NodeReading } from '../control/cache-desk.js';
 import type { Divergence } from '../control/divergence.js';
 import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, tokensOf } from '../serving/completion.js';
+import { exportRoute, importRoute } from './archive-routes.js';
 import type { BodyReader } from './body.js';
 import { cacheSalt } from './cache-schema.js';
 import { clearRoute } from './clear-route.js';
@@ -24,6 +26,7 @@ export interface CacheControls {
   readonly desk: CacheDesk;
   readonly warming: Warming;
   readonly pins: Pins;
+  readonly archives: Archives;
   readonly events: CacheEvents;
 }
 
@@ -132,7 +135,9 @@ function nodeJson({
 type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
 
 /** By path and method. */
-export type CacheRoutes = Handlers<'lookup' | 'explain' | 'clear' | 'tree' | 'events'> & {
+export type CacheRoutes = Handlers<
+  'lookup' | 'explain' | 'clear' | 'export' | 'import' | 'tree' | 'events'
+> & {
   readonly warm: Handlers<'post' | 'get' | 'delete'>;
   readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
 };
@@ -145,6 +150,8 @@ export function cacheRoutes(parts: RouteParts): CacheRoutes {
     warm: warmRoutes(parts),
     pins: pinRoutes(parts),
     clear: clearRoute(parts),
+    export: exportRoute(parts),
+    import: importRoute(parts),
     tree: treeRoute(parts),
     events: eventsRoute(parts.events, parts.limits),
   };

@@ -15,6 +15,11 @@ export function namespaceOf(credentials: string): string {
   return credentials === '' ? '' : hashOf(credentials);
 }
 
+/** Whether a text is what `namespaceOf` may give. */
+export function isOwner(text: string): boolean {
+  return /^([0-9a-f]{64})?$/.test(text);
+}
+
 /** The part of a namespace that a salt sets apart. */
 export function saltedNamespace(namespace: string, salt: string | undefined): string {
   return salt === undefined ? namespace : saltedPart(namespace, hashOf(salt));

@@ -10,7 +10,7 @@
  *
  * An owner is 64 hex digits or empty, so that each namespace reads in one way only.
  */
-import { segmentNamespace, withoutSegment } from './segment-namespace.js';
+import { isSegmentNamespace, segmentNamespace, withoutSegment } from './segment-namespace.js';
 
 const SALT_MARK = '.';
 
@@ -19,11 +19,19 @@ export function saltedPart(owner: string, saltHash: string): string {
   return `${owner}${SALT_MARK}${saltHash}`;
 }
 
+/** What a namespace is made of. */
+export function namespaceParts(namespace: string): {
+  readonly isSegment: boolean;
+  readonly owner: string;
+  readonly saltHash: string | undefined;
+} {
+  const [owner = '', saltHash] = withoutSegment(namespace).split(SALT_MARK);
+  return { isSegment: isSegmentNamespace(namespace), owner, saltHash };
+}
+
 /** The owner of a namespace. */
 export function ownerOf(namespace: string): string {
-  const part = withoutSegment(namespace);
-  const mark = part.indexOf(SALT_MARK);
-  return mark < 0 ? part : part.slice(0, mark);
+  return namespaceParts(namespace).owner;
 }
 
 /** Both places of one part: prompts, and passages. */

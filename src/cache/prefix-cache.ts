@@ -74,6 +74,9 @@ export interface OutlinedNode extends NodeOutline {
   readonly onDisk: number;
 }
 
+/** What became of a chunk that was to be taken in. */
+export type TakenIn = 'imported' | 'present' | 'no_parent' | 'no_room';
+
 /** What became of chunks that were to go. */
 export interface ClearedChunks {
   readonly chunks: number;
@@ -244,9 +247,11 @@ export class PrefixCache {
     for (const [i, chunk] of chunks.entries()) {
       const isExact = (chunk.index + 1) * this.#layout.chunkTokens <= exactTokens;
       if (!this.#store.commit(chunk.key, checksums[i]!, { isExact })) continue;
-      this.#lost.delete(chunk.id);
-      this.#name(chunk.id, chunk.key);
-      path.push(chunk.id);
+      // It may have come to a lower tier meanwhile.
+      const id = this.#ids.get(chunk.key) ?? chunk.id;
+      this.#lost.delete(id);
+      this.#name(id, chunk.key);
+      path.push(id);
     }
     const { duplicates } = this.#tree.insert(namespace, tokens, path);
     assert.equal(duplicates.length, 0, 'what stands already was found before it was sealed');
@@ -350,6 +355,59 @@ export class PrefixCache {
     return cleared;
   }
 
+  /** The chunks of a namespace, or the whole ones of a prefix in it; each after its parent. Not a use. */
+  chunksOf(namespace: string, prefix?: Int32Array): ChunkIdentity[] {
+    const ids =
+      prefix === undefined ? this.#tree.chunksOf(namespace) : this.#tree.match(namespace, prefix).chunks;
+    return ids.flatMap((id) => this.#store.identity(this.#keyOf(id)) ?? []);
+  }
+
+  /** Reads a chunk where it is. Undefined: it is gone, or not sound. Not a use. */
+  async copy(key: ChunkKey, into: Uint8Array): Promise<{ checksum: bigint; isExact: boolean } | undefined> {
+    if (!this.#store.lease(key)) return undefined;
+    try {
+      const found = await this.#store.copy(key, into);
+      return found.outcome === 'hit' ? { checksum: found.checksum, isExact: found.isExact } : undefined;
+    } finally {
+      this.#store.release(key);
+    }
+  }
+
+  /**
+   * Takes in a chunk that was computed elsewhere, behind one that is here.
+   *
+   * @returns its key, and what became of it: `no_parent` is not here, `no_room` can be made
+   */
+  async takeIn(
+    chunk: Omit<ChunkIdentity, 'key'>,
+    copy: { readonly bytes: Uint8Array; readonly checksum: bigint; readonly isExact: boolean },
+  ): Promise<{ readonly key: ChunkKey; readonly outcome: TakenIn }> {
+    const { namespace, parent, tokens } = chunk;
+    const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens });
+    if (!this.#isAbove(parent)) return { key, outcome: 'no_parent' };
+    const { bytes, ...seal } = copy;
+    const stored = await this.#store.takeIn({ key, ...chunk }, bytes, seal);
+    if (stored === 'present') return { key, outcome: this.#ids.has(key) ? 'present' : 'no_room' };
+    if (stored !== 'stored') return { key, outcome: 'no_room' };
+    if (!this.#isAbove(parent)) {
+      this.#store.remove(key, 'deleted');
+      return { key, outcome: 'no_parent' };
+    }
+    const tier = this.#store.tierOf(key);
+    if (tier === undefined) return { key, outcome: 'no_room' };
+    this.#stand({ key, ...chunk }, tier, 'imported');
+    return { key, outcome: 'imported' };
+  }
+
+  /** Bytes that what is taken in may fill. */
+  get takeInCapacityBytes(): number {
+    return this.#store.takeInCapacityBytes;
+  }
+
+  #isAbove(parent: ChunkKey | undefined): boolean {
+    return parent === undefined || this.#ids.has(parent);
+  }
+
   /** Every namespace that has chunks. */
   namespaces(): string[] {
     return this.#tree.namespaces();
@@ -405,28 +463,27 @@ export class PrefixCache {
 
   /** Each comes after its parent, which is in the tree as long as a tier has it. */
   #onLoaded(chunks: readonly ChunkIdentity[]): void {
-    for (const { key, parent, namespace, tokens } of chunks) {
-      this.#events?.emit({
-        type: 'stored',
-        namespace,
-        tier: 'disk',
-        cause: 'loaded',
-        keys: [key],
-        parent,
-        tokens,
-      });
-      const standing = this.#ids.get(key);
-      if (standing !== undefined) {
-        this.#lost.delete(standing);
-        continue;
-      }
-      const above = parent === undefined ? undefined : this.#ids.get(parent);
-      assert(parent === undefined || above !== undefined, 'a chunk comes after its parent');
-      const id = chunkId(this.#nextId++);
-      this.#name(id, key);
-      const stands = this.#tree.append({ namespace, parent: above, tokens, id });
-      assert.equal(stands, id, 'a key names one place in the tree');
+    for (const chunk of chunks) this.#stand(chunk, 'disk', 'loaded');
+  }
+
+  /** A chunk that a tier has can be found from now on. */
+  #stand(
+    { key, parent, namespace, tokens }: ChunkIdentity,
+    tier: TierName,
+    cause: 'loaded' | 'imported',
+  ): void {
+    this.#events?.emit({ type: 'stored', namespace, tier, cause, keys: [key], parent, tokens });
+    const standing = this.#ids.get(key);
+    if (standing !== undefined) {
+      this.#lost.delete(standing);
+      return;
     }
+    const above = parent === undefined ? undefined : this.#ids.get(parent);
+    assert(parent === undefined || above !== undefined, 'a chunk comes after its parent');
+    const id = chunkId(this.#nextId++);
+    this.#name(id, key);
+    const stands = this.#tree.append({ namespace, parent: above, tokens, id });
+    assert.equal(stands, id, 'a key names one place in the tree');
   }
 
   #onEvict(key: ChunkKey, reason: EvictReason): void {

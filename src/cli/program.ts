@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { z } from 'zod';
 import { systemClock } from '../model/clock.js';
 import { ROLES } from '../tenants/tenant.js';
+import { type ExportChoices, runExport, runImportArchive } from './archives.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
 import { addOptions, readOptions } from './flags.js';
@@ -17,8 +18,9 @@ import {
 } from './keys.js';
 import { runImport, runList, runRemove } from './models.js';
 import { runServe } from './serve.js';
+import { DEFAULT_URL, type ServerAddress } from './server-address.js';
 import type { Terminal } from './terminal.js';
-import { DEFAULT_URL, runTop } from './top.js';
+import { runTop } from './top.js';
 
 /** Throws `CommanderError` instead of ending the process. */
 export function createProgram(terminal: Terminal): Command {
@@ -50,6 +52,11 @@ export function createProgram(terminal: Terminal): Command {
     terminal,
   );
 
+  addCacheCommands(
+    program.command('cache').description('move KV between running servers, as files'),
+    terminal,
+  );
+
   addOptions(program.command('doctor'))
     .description('check this machine for serving with these options; say how to fix what is wrong')
     .option('--json', 'print the result as JSON')
@@ -63,10 +70,13 @@ export function createProgram(terminal: Terminal): Command {
     .description('show what a running server does: hit rate by tier, budgets, requests, tokens per second')
     .option('--url <url>', 'address of the server', DEFAULT_URL)
     .option('--once', 'print the numbers once, for scripts')
-    .addHelpText('after', '\nAn API key in RADIXKV_API_KEY is sent along.')
+    .addHelpText('after', KEY_NOTE)
     .action(async (flags: { url: string; once?: boolean }) => {
-      const address = { url: flags.url, key: process.env.RADIXKV_API_KEY };
-      const answered = await runTop(address, { once: flags.once === true, clock: systemClock }, terminal);
+      const answered = await runTop(
+        addressOf(flags),
+        { once: flags.once === true, clock: systemClock },
+        terminal,
+      );
       if (!answered) process.exitCode = 1;
     });
 
@@ -135,6 +145,36 @@ function addKeyCommands(keys: Command, terminal: Terminal): void {
     .description('revoke a key: requests with it are refused from now on')
     .action((id: string, _flags: unknown, command: Command) =>
       runRevokeKey(id, readOptions(command), terminal),
+    );
+}
+
+const KEY_NOTE = '\nAn API key in RADIXKV_API_KEY is sent along.';
+
+function addressOf({ url }: { readonly url: string }): ServerAddress {
+  return { url, key: process.env.RADIXKV_API_KEY };
+}
+
+function addCacheCommands(cache: Command, terminal: Terminal): void {
+  cache
+    .command('export <file>')
+    .description('write what a server has cached to a file, for another one to import')
+    .option('--url <url>', 'address of the server', DEFAULT_URL)
+    .option('--prompt <text>', 'only the KV of this prompt')
+    .option('--messages <file>', 'only the KV of a chat: JSON of its messages')
+    .option('--cache-salt <salt>', 'the part of the cache that a salt sets apart')
+    .option('--tenant <name>', 'of another tenant, or * for all; for admins')
+    .addHelpText('after', KEY_NOTE)
+    .action((file: string, flags: ExportChoices & { url: string }) =>
+      runExport(file, addressOf(flags), flags, terminal),
+    );
+  cache
+    .command('import <file>')
+    .description('have a server take in such a file')
+    .option('--url <url>', 'address of the server', DEFAULT_URL)
+    .option('--tenant <name>', 'for another tenant, or * for all of the file; for admins')
+    .addHelpText('after', KEY_NOTE)
+    .action((file: string, flags: Pick<ExportChoices, 'tenant'> & { url: string }) =>
+      runImportArchive(file, addressOf(flags), flags, terminal),
     );
 }
 

@@ -4,7 +4,7 @@
  * Reads the environment and `/sys`, never writes.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import { availableParallelism, homedir } from 'node:os';
+import { arch, availableParallelism, cpus, homedir } from 'node:os';
 import { join } from 'node:path';
 
 /** Where models and downloads live unless told otherwise: the user's data directory of the operating system. */
@@ -27,6 +27,11 @@ export function defaultDataDirectory(
 export function availableCores(): number {
   const limits = [availableParallelism(), linuxPhysicalCores(), linuxCpuQuota()];
   return Math.max(1, Math.min(...limits.filter((limit) => limit !== undefined)));
+}
+
+/** What the last bits of a product depend on. */
+export function processorName(): string {
+  return `${arch()} ${cpus()[0]?.model ?? 'unknown'}`;
 }
 
 function linuxPhysicalCores(): number | undefined {
