@@ -37,6 +37,7 @@ import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { Budgets } from './tenants/budgets.js';
 import { KEYS_FILE } from './tenants/key-file.js';
 import { KeyRing } from './tenants/key-ring.js';
+import { quotasOf, type Tenant } from './tenants/tenant.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
 import { createTokenizer } from './text/tokenizer.js';
@@ -64,6 +65,8 @@ export interface Backend {
   /** Undefined: no documents are stored. */
   readonly documents: DocumentLibrary | undefined;
   readonly controls: CacheControls;
+  /** To be told what tenants there are, and what they may take. */
+  readonly setTenants: (tenants: readonly Tenant[]) => void;
   close(): Promise<void>;
 }
 
@@ -217,6 +220,7 @@ async function createService(
       chunkTokens: options.chunkTokens,
       chunkBytes,
       clearForeign: () => tiers?.clearForeign() ?? 0,
+      ownersBelow: () => tiers?.owners() ?? { host: new Map(), disk: new Map() },
     }),
     warming: new Warming({ service, clock: systemTime }),
     events,
@@ -241,7 +245,19 @@ async function createService(
       history.close();
     }
   };
-  return { service, scheduler, cache, engine, statistics, history, documents, controls, close: stop };
+  const setTenants = (tenants: readonly Tenant[]) => tiers?.setQuotas(quotasOf(tenants));
+  return {
+    service,
+    scheduler,
+    cache,
+    engine,
+    statistics,
+    history,
+    documents,
+    controls,
+    setTenants,
+    close: stop,
+  };
 }
 
 function openHistory({ historyFile: file, logger }: BackendOptions): History {
@@ -294,6 +310,7 @@ export async function startRadixkv(
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
     });
+    access.keys.watch(backend.setTenants);
     const server = await listen(options, { backend, access, logger });
     const close = async () => {
       await server.close();

@@ -17,12 +17,14 @@ export { guardDatabase, openDatabase, openOrBeginAnew } from './disk/database.js
 export { DIRECTORY_BYTES } from './disk/disk-budget.js';
 export { DiskError, type DiskErrorCode } from './disk/disk-error.js';
 export { DiskStore, type DiskStoreOptions } from './disk/disk-store.js';
+export { FOREIGN_OWNER } from './disk/disk-take-in.js';
 export { widenHalves } from './float16.js';
 export { HostStore, type HostStoreOptions } from './host-store.js';
 export { type ChunkKey, chunkKey } from './key.js';
 export { type KvLayout, type KvShape, kvLayout } from './layout.js';
 export type { LoadOutcome, LowerStore } from './lower-store.js';
 export { DEFAULT_POLICY, POLICY_NAMES, type PolicyName } from './policy/index.js';
+export type { OwnerHolding } from './resident-owner.js';
 export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {

@@ -36,13 +36,14 @@ export interface Retention {
 /**
  * Why a chunk left:
  * - `capacity` evicted to make room
+ * - `quota`    evicted since its owner takes more than it may
  * - `deleted`  removed on request
  * - `expired`  not used within its TTL
  * - `corrupt`  its bytes failed verification
  * - `failed`   its bytes could not be read, or are gone
  * - `closed`   the store was closed and keeps nothing
  */
-export type EvictReason = 'capacity' | 'deleted' | 'expired' | 'corrupt' | 'failed' | 'closed';
+export type EvictReason = 'capacity' | 'quota' | 'deleted' | 'expired' | 'corrupt' | 'failed' | 'closed';
 
 /** Called once for each chunk that left, when it can no longer be found. Must not call the store. */
 export type OnEvict = (key: ChunkKey, reason: EvictReason) => void;

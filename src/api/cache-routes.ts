@@ -15,6 +15,7 @@ import { cacheSalt } from './cache-schema.js';
 import { clearRoute } from './clear-route.js';
 import { eventsRoute } from './event-routes.js';
 import { list, optional, queryNumber, secondsOf } from './fields.js';
+import { holdingsRoute } from './holdings-route.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
@@ -136,7 +137,7 @@ type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
 
 /** By path and method. */
 export type CacheRoutes = Handlers<
-  'lookup' | 'explain' | 'clear' | 'export' | 'import' | 'tree' | 'events'
+  'lookup' | 'explain' | 'clear' | 'export' | 'import' | 'tenants' | 'tree' | 'events'
 > & {
   readonly warm: Handlers<'post' | 'get' | 'delete'>;
   readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
@@ -152,6 +153,7 @@ export function cacheRoutes(parts: RouteParts): CacheRoutes {
     clear: clearRoute(parts),
     export: exportRoute(parts),
     import: importRoute(parts),
+    tenants: holdingsRoute(parts.desk),
     tree: treeRoute(parts),
     events: eventsRoute(parts.events, parts.limits),
   };

@@ -16,6 +16,7 @@ import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import type { CacheEvents } from './cache-events.js';
+import { ownerOf } from './namespace-owner.js';
 import { PrefixCache } from './prefix-cache.js';
 import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
 import { Tiers } from './tiers.js';
@@ -65,7 +66,7 @@ export async function createTiers(
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
   const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
-  const common = { clock: CLOCK, policy: options.eviction, shares };
+  const common = { clock: CLOCK, policy: options.eviction, shares, ownerOf };
   let store: TieredStore | undefined;
   let disk: DiskStore | undefined;
   const prefixes = new PrefixCache({

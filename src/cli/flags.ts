@@ -23,10 +23,13 @@ export function addOptions(command: Command, keys?: readonly (keyof ServeOptions
 /**
  * The options of a command; those it does not offer have their defaults.
  *
+ * @param keys those that it offers, where it has others of the same names; default: all
  * @throws RadixkvError `invalid_value`, naming the flag or the environment variable that holds the bad value.
  */
-export function readOptions(command: Command): ServeOptions {
-  return parseServeOptions(command.opts<OptionTexts>(), (row) =>
+export function readOptions(command: Command, keys?: readonly (keyof ServeOptions)[]): ServeOptions {
+  const texts = command.opts<OptionTexts>();
+  const own = keys === undefined ? texts : Object.fromEntries(keys.map((key) => [key, texts[key]]));
+  return parseServeOptions(own, (row) =>
     command.getOptionValueSource(row.key) === 'env' ? row.environment : flagOf(row),
   );
 }

@@ -9,7 +9,7 @@ import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { runDoctor } from './doctor.js';
 import { addOptions, readOptions } from './flags.js';
 import {
-  type RateTexts,
+  type LimitTexts,
   runCreateKey,
   runListKeys,
   runListTenants,
@@ -189,8 +189,10 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .description('limit what all keys of a tenant together may ask for')
     .option('--requests-per-minute <number>', 'requests that may begin in a minute, or none for no limit')
     .option('--tokens-per-minute <number>', 'prompt tokens in a minute, or none for no limit')
-    .action((name: string, flags: RateTexts, command: Command) =>
-      runSetTenant(name, flags, readOptions(command), terminal),
+    .option('--host-bytes <size>', 'host memory that its KV may take, or none for no limit')
+    .option('--disk-bytes <size>', 'likewise of the disk')
+    .action((name: string, flags: LimitTexts, command: Command) =>
+      runSetTenant(name, flags, readOptions(command, ['dataDir']), terminal),
     );
 }
 

@@ -3,6 +3,7 @@
  * to look at the tree. Nothing here counts as a use, and nothing computes.
  */
 import type { Place } from '#radix';
+import { FOREIGN_OWNER, type OwnerHolding, type TierName } from '#storage';
 import type { Cleared, KvCache } from '../cache/kv-cache.js';
 import { bothOf, ownerOf } from '../cache/namespace-owner.js';
 import type { OutlinedNode } from '../cache/prefix-cache.js';
@@ -28,7 +29,18 @@ export interface DeskParts {
   readonly chunkBytes: number;
   /** Forgets what other models left on the disk. @returns chunks */
   readonly clearForeign: () => number;
+  /** What each owner takes of each tier below the device. */
+  readonly ownersBelow: () => Readonly<Record<TierName, ReadonlyMap<string, OwnerHolding>>>;
 }
+
+/** What an owner's KV takes below the device. */
+export interface OwnerReading {
+  readonly owner: string;
+  readonly host: OwnerHolding;
+  readonly disk: OwnerHolding;
+}
+
+const NO_HOLDING: OwnerHolding = { bytes: 0, chunks: 0, quotaBytes: undefined };
 
 /** What to forget of a part of the cache. */
 export interface ClearOrder {
@@ -129,6 +141,17 @@ export class CacheDesk {
   /** Forgets what other models left on the disk. @returns chunks */
   clearForeign(): number {
     return this.#parts.clearForeign();
+  }
+
+  /** What owners take, those that take most first; `of` is the only one to tell of. Other models' chunks are nobody's. */
+  holdings(of?: string): OwnerReading[] {
+    const { host, disk } = this.#parts.ownersBelow();
+    const owners = of === undefined ? new Set([...host.keys(), ...disk.keys()]) : [of];
+    return Array.from(owners, (owner) => {
+      return { owner, host: host.get(owner) ?? NO_HOLDING, disk: disk.get(owner) ?? NO_HOLDING };
+    })
+      .filter(({ owner }) => owner !== FOREIGN_OWNER)
+      .toSorted((a, b) => b.host.bytes + b.disk.bytes - a.host.bytes - a.disk.bytes);
   }
 
   /** Whose KV is cached. */

@@ -22,6 +22,7 @@ export class KeyRing {
   #tenants: readonly Tenant[] = [];
   #wasUsed = false;
   #version: number | undefined;
+  #onTenants: (tenants: readonly Tenant[]) => void = () => {};
 
   private constructor(file: KeyFile, isAlwaysRequired: boolean) {
     this.#file = file;
@@ -56,6 +57,12 @@ export class KeyRing {
     throw new RadixkvError('invalid_api_key', 'The API key is not known, or was revoked.');
   }
 
+  /** Tells what tenants there are, now and whenever that was seen to have changed. */
+  watch(onTenants: (tenants: readonly Tenant[]) => void): void {
+    this.#onTenants = onTenants;
+    onTenants(this.#tenants);
+  }
+
   /** By name, as of the last `admit`. */
   get tenants(): readonly Tenant[] {
     return this.#tenants;
@@ -76,5 +83,6 @@ export class KeyRing {
     this.#entries = new Map(valid.map((key) => [key.id, { key, holder: holderOf(key) }]));
     this.#wasUsed = keys.length > 0;
     this.#version = version;
+    this.#onTenants(this.#tenants);
   }
 }

@@ -20,4 +20,6 @@ export const MIGRATIONS: readonly string[] = [
     created_ms REAL NOT NULL,
     revoked_ms REAL
   ) STRICT`,
+  `ALTER TABLE tenants ADD COLUMN host_bytes INTEGER;
+  ALTER TABLE tenants ADD COLUMN disk_bytes INTEGER`,
 ];

@@ -32,6 +32,7 @@ export async function served(
 ): Promise<Served> {
   const backend = await testBackend(t, options);
   const { service, statistics, controls } = backend;
+  access?.keys.watch(backend.setTenants);
   const app = createApp({ service, statistics, controls, ...(access && { access }) });
   const model = service.model.id;
   const send: Served['send'] = async (method, path, body, key = '') => {
