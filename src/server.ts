@@ -21,6 +21,7 @@ import type { ServeOptions } from './config/options.js';
 import { archiveCipher } from './control/archive-cipher.js';
 import { Archives } from './control/archives.js';
 import { CacheDesk } from './control/cache-desk.js';
+import { PinFile } from './control/pin-file.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
@@ -47,6 +48,9 @@ const SHUTDOWN_TIMEOUT_MS = 30_000;
 
 /** The library of documents, in the data directory. */
 const DOCUMENTS_FILE = 'documents.sqlite';
+
+/** Pins, likewise. */
+const PINS_FILE = 'pins.sqlite';
 
 /** The statistics over time, likewise. */
 const HISTORY_FILE = 'statistics.sqlite';
@@ -97,6 +101,8 @@ export type BackendOptions = Pick<
   readonly documentTemplate?: string;
   /** Of the library of documents; absent: none are stored. */
   readonly documentsFile?: string;
+  /** Of pins; absent: they end with the process. */
+  readonly pinsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
   readonly createWorker?: EngineOptions['createWorker'];
@@ -206,6 +212,7 @@ async function createService(
   const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
   const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
   const history = openHistory(options);
+  const pinFile = openPins(options, cacheFingerprint(manifest.fingerprint));
   const statistics = new Statistics({
     gauges: () => ({ ...gauges(cache, scheduler, tiers), history: history.reading() }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
@@ -234,14 +241,26 @@ async function createService(
       processor: processorName(),
       prefixes,
     }),
-    pins: new Pins({ cache, chunkTokens: options.chunkTokens, clock: systemTime }),
+    pins: new Pins({
+      cache,
+      chunkTokens: options.chunkTokens,
+      clock: systemTime,
+      file: pinFile,
+      logger,
+    }),
   };
+  // Where it can't be opened, that is told elsewhere, and the file stays as it is.
+  cache.opened.then(
+    () => controls.pins.restore(),
+    () => undefined,
+  );
   const stop = async () => {
     service.stop();
     try {
       await controls.warming.close();
       await close();
     } finally {
+      controls.pins.close();
       history.close();
     }
   };
@@ -266,6 +285,25 @@ function openHistory({ historyFile: file, logger }: BackendOptions): History {
     ...(file !== undefined && { file }),
     ...(logger && { logger }),
   });
+}
+
+/** Undefined: pins end with the process. */
+function openPins(
+  { pinsFile: path, disk, logger }: BackendOptions,
+  fingerprint: string,
+): PinFile | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return PinFile.open({
+      path,
+      fingerprint,
+      encryptionKey: disk?.encryptionKey,
+      onCorrupt: (error) => logger?.error({ error, path }, 'the file of pins is corrupt, and begun anew'),
+    });
+  } catch (error) {
+    logger?.error({ error, path }, 'the file of pins can not be used');
+    return undefined;
+  }
 }
 
 function openDocuments(
@@ -307,6 +345,7 @@ export async function startRadixkv(
       logger,
       documentsFile,
       historyFile,
+      pinsFile: join(options.dataDir, PINS_FILE),
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
     });

@@ -14,13 +14,14 @@ import type { BodyReader } from './body.js';
 import { cacheSalt } from './cache-schema.js';
 import { clearRoute } from './clear-route.js';
 import { eventsRoute } from './event-routes.js';
-import { list, optional, queryNumber, secondsOf } from './fields.js';
+import { optional, queryNumber, secondsOf } from './fields.js';
 import { holdingsRoute } from './holdings-route.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
 import { served } from './served-model.js';
+import { pinBody, warmBody } from './steering-schema.js';
 import { validate } from './validate.js';
 
 export interface CacheControls {
@@ -182,22 +183,17 @@ function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestH
 }
 
 function warmRoutes({ desk, warming, service, readBody, limits }: RouteParts): CacheRoutes['warm'] {
-  const item = z.strictObject(promptFields(limits)).superRefine(requireOnePrompt);
-  const schema = z.strictObject({
-    model,
-    prompts: list(item, limits.warmPromptsMax)
-      .refine((prompts) => prompts.length > 0, 'must not be empty')
-      .describe('Prompts to compute, in this order.'),
-  });
+  const schema = warmBody(limits);
   return {
     post: async (req, res) => {
-      const { prompts } = served(service, validate(schema, await readBody(req, res)));
-      const { namespace, chargeTokens } = identityOf(res);
+      const { prompts, cache_salt } = served(service, validate(schema, await readBody(req, res)));
+      const { namespace: owner, chargeTokens } = identityOf(res);
+      const namespace = saltedNamespace(owner, cache_salt);
       const tokens = prompts.map((prompt, i) =>
         blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
       );
       chargeTokens(tokens.reduce((sum, { length }) => sum + length, 0));
-      res.status(202).json(warmJson(warming.create(namespace, tokens)));
+      res.status(202).json(warmJson(warming.create({ owner, namespace }, tokens)));
     },
     get: (req, res) => {
       res.json(warmJson(warming.get(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
@@ -224,31 +220,22 @@ function blaming<T>(index: number, work: () => T): T {
 }
 
 function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts): CacheRoutes['pins'] {
-  const schema = z
-    .strictObject({
-      model,
-      ...promptFields(limits),
-      ttl_seconds: optional(z.int().min(1).max(limits.ttlSecondsMax)).describe(
-        'The pin ends when it was not used for so long; absent, when it is deleted.',
-      ),
-      priority: optional(z.int().min(0).max(100)).describe(
-        'Among chunks that no pin holds any more, those with a lower one leave first.',
-      ),
-    })
-    .superRefine(requireOnePrompt);
+  const schema = pinBody(limits);
   return {
     post: async (req, res) => {
       const {
         ttl_seconds: ttl,
         priority,
+        cache_salt,
         ...body
       } = served(service, validate(schema, await readBody(req, res)));
-      const { namespace, chargeTokens } = identityOf(res);
-      const tokens = desk.encode({ ...promptOf(body), namespace });
+      const { namespace: owner, chargeTokens } = identityOf(res);
+      const place = { owner, namespace: saltedNamespace(owner, cache_salt) };
+      const tokens = desk.encode({ ...promptOf(body), namespace: place.namespace });
       chargeTokens(tokens.length);
-      await warming.computed(namespace, tokens);
+      await warming.computed(place, tokens);
       const ttlMs = ttl === undefined ? undefined : ttl * 1000;
-      res.status(201).json(pinJson(pins.create(namespace, tokens, { ttlMs, priority })));
+      res.status(201).json(pinJson(pins.create(place, tokens, { ttlMs, priority })));
     },
     list: (_req, res) => {
       res.json({ object: 'list', data: pins.list(ownerOf(res)).map(pinJson) });

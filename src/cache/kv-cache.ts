@@ -238,6 +238,11 @@ export class KvCache {
     return outcome;
   }
 
+  /** Whether all of a prefix is pinned now. */
+  isPinned(namespace: string, tokens: Int32Array): boolean {
+    return this.#prefixes?.isPinned({ namespace, tokens }) ?? false;
+  }
+
   unpin(namespace: string, tokens: Int32Array): void {
     this.#prefixes?.unpin({ namespace, tokens });
     this.#prefixes?.retain({ namespace, tokens }, {});

@@ -307,6 +307,14 @@ export class PrefixCache {
       : this.#store.pin(chunks, options);
   }
 
+  /** Whether all chunks of a stretch are pinned, each in some tier. */
+  isPinned(stretch: Stretch): boolean {
+    const { tokens, from = 0 } = stretch;
+    const chunks = this.#chunksOf(stretch);
+    const isWhole = chunks.length * this.#layout.chunkTokens >= tokens.length - from;
+    return isWhole && chunks.every((key) => this.#store.isPinned(key));
+  }
+
   unpin(stretch: Stretch): void {
     this.#store.unpin(this.#chunksOf(stretch));
   }

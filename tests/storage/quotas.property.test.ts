@@ -57,6 +57,13 @@ function tierOf(policy: PolicyName, capacityBytes = 24) {
   return { residents, left, clock, bytes, add };
 }
 
+/** A chunk at position 0, by number. */
+function single(owner: Owner, i: number): Named {
+  const namespace = `prompt:${owner}`;
+  const key = chunkKey({ fingerprint: 'test', salt: owner, parent: undefined, tokens: Int32Array.of(i) });
+  return { key, parent: undefined, namespace };
+}
+
 const policy = fc.constantFrom(...POLICY_NAMES);
 const quotas = fc.dictionary(fc.constantFrom(...OWNERS), fc.integer({ min: 0, max: 14 }));
 const step = fc.record({
@@ -148,16 +155,6 @@ suite('quotas', () => {
   for (const name of POLICY_NAMES) {
     test(`${name}: who has none loses nothing to one, and an owner with one keeps what it would keep alone`, () => {
       const [shared, alone] = [tierOf(name, 1000), tierOf(name, 1000)];
-      const single = (owner: Owner, i: number): Named => {
-        const namespace = `prompt:${owner}`;
-        const key = chunkKey({
-          fingerprint: 'test',
-          salt: owner,
-          parent: undefined,
-          tokens: Int32Array.of(i),
-        });
-        return { key, parent: undefined, namespace };
-      };
       for (const tier of [shared, alone]) tier.residents.setQuotas(new Map([['a', 20]]));
       for (let i = 0; i < 50; i++) shared.add(single('b', i), 1);
       for (let i = 0; i < 200; i++) for (const tier of [shared, alone]) tier.add(single('a', i % 60), 1);
