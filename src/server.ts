@@ -264,7 +264,11 @@ async function createService(
       history.close();
     }
   };
-  const setTenants = (tenants: readonly Tenant[]) => tiers?.setQuotas(quotasOf(tenants));
+  const setTenants = (tenants: readonly Tenant[]) => {
+    tiers?.setQuotas(quotasOf(tenants));
+    const readers = tenants.filter(({ readsShared }) => readsShared);
+    cache.setSharedReaders(new Set(readers.map(({ namespace }) => namespace)));
+  };
   return {
     service,
     scheduler,

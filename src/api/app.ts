@@ -78,6 +78,9 @@ function addCacheRoutes(app: Express, routes: CacheRoutes): void {
   app.route('/v1/cache/pins/:id').get(pins.get).delete(pins.delete).all(refuseMethod('GET, DELETE'));
   app.route('/v1/cache/export').post(routes.export).all(refuseMethod('POST'));
   app.route('/v1/cache/import').post(routes.import).all(refuseMethod('POST'));
+  const { shared } = routes;
+  app.route('/v1/cache/shared').get(shared.list).post(shared.post).all(refuseMethod('GET, POST'));
+  app.route('/v1/cache/shared/:id').delete(shared.delete).all(refuseMethod('DELETE'));
   app.route('/v1/cache/tenants').get(routes.tenants).all(refuseMethod('GET'));
   app.route('/v1/cache/tree').get(tree).all(refuseMethod('GET'));
   app.route('/v1/cache/events').get(events).all(refuseMethod('GET'));

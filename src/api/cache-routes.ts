@@ -21,6 +21,7 @@ import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
 import { served } from './served-model.js';
+import { sharedRoutes } from './shared-routes.js';
 import { pinBody, warmBody } from './steering-schema.js';
 import { validate } from './validate.js';
 
@@ -142,6 +143,7 @@ export type CacheRoutes = Handlers<
 > & {
   readonly warm: Handlers<'post' | 'get' | 'delete'>;
   readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
+  readonly shared: Handlers<'post' | 'list' | 'delete'>;
 };
 
 /** The handlers. */
@@ -155,6 +157,7 @@ export function cacheRoutes(parts: RouteParts): CacheRoutes {
     export: exportRoute(parts),
     import: importRoute(parts),
     tenants: holdingsRoute(parts.desk),
+    shared: sharedRoutes(parts),
     tree: treeRoute(parts),
     events: eventsRoute(parts.events, parts.limits),
   };

@@ -1,4 +1,4 @@
-/** The bodies of `POST /v1/cache/warm` and `POST /v1/cache/pins`. */
+/** The bodies of `POST /v1/cache/warm`, `POST /v1/cache/pins` and `POST /v1/cache/shared`. */
 import { z } from 'zod';
 import { cacheSalt } from './cache-schema.js';
 import { list, optional } from './fields.js';
@@ -35,4 +35,8 @@ export function pinBody(limits: Limits) {
       ),
     })
     .superRefine(requireOnePrompt);
+}
+
+export function sharedBody(limits: Limits) {
+  return z.strictObject({ model, ...promptFields(limits) }).superRefine(requireOnePrompt);
 }

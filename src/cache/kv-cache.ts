@@ -30,6 +30,7 @@ import {
   rowsOf,
 } from './prefix-cache.js';
 import { bringBack, type SetAside, setAside } from './set-aside.js';
+import { SHARED_NAMESPACE } from './shared-namespace.js';
 
 interface RowsByTier {
   readonly device: number;
@@ -133,6 +134,7 @@ export class KvCache {
   readonly #runs: DeviceRuns;
   #prefetchingBytes = 0;
   #skippedTokens = 0;
+  #sharedReaders: ReadonlySet<string> = new Set();
 
   constructor(options: {
     readonly engine: Engine;
@@ -200,8 +202,10 @@ export class KvCache {
    */
   parting(namespace: string, tokens: Int32Array, count: number): Parting {
     const onDevice = this.#runs.parting(namespace, tokens, count);
-    const below = this.#prefixes?.parting(namespace, tokens, count);
-    return below !== undefined && below.depth > onDevice.depth ? below : onDevice;
+    const readable = this.#sharedReaders.has(namespace) ? [namespace, SHARED_NAMESPACE] : [namespace];
+    return readable
+      .flatMap((each) => this.#prefixes?.parting(each, tokens, count) ?? [])
+      .reduce((nearest, below) => (below.depth > nearest.depth ? below : nearest), onDevice);
   }
 
   /** The nodes of the tree below a place. */
@@ -250,12 +254,25 @@ export class KvCache {
 
   /** Where the rows of `tokens` lie now, below the device. */
   peekTiers(namespace: string, tokens: Int32Array): RowsByTier {
-    const lease = this.#acquire(namespace, tokens, 'lossy');
+    const lease = this.#prefixes?.acquire(namespace, tokens, 'row');
     return lease === undefined ? NOTHING : { device: 0, ...this.#tiersOf(lease, 0) };
   }
 
+  /** The longest prefix that a request may read below the device: its own, or that of a public text. */
   #acquire(namespace: string, tokens: Int32Array, accepts: Accepts): PrefixLease | undefined {
-    return this.#prefixes?.acquire(namespace, tokens, 'row', { isExactOnly: accepts === 'exact' });
+    const prefixes = this.#prefixes;
+    const isExactOnly = accepts === 'exact';
+    const own = prefixes?.acquire(namespace, tokens, 'row', { isExactOnly });
+    if (own === undefined || !this.#sharedReaders.has(namespace)) return own;
+    const shared = prefixes!.acquire(SHARED_NAMESPACE, tokens, 'whole chunks', { isExactOnly });
+    const [longer, shorter] = shared.tokens > own.tokens ? [shared, own] : [own, shared];
+    prefixes!.release(shorter);
+    return longer;
+  }
+
+  /** Says which namespaces read public texts. */
+  setSharedReaders(namespaces: ReadonlySet<string>): void {
+    this.#sharedReaders = namespaces;
   }
 
   /**

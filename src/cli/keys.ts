@@ -8,7 +8,7 @@ import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { idOfApiKey } from '../tenants/api-key.js';
 import { KEYS_FILE, KeyFile } from '../tenants/key-file.js';
-import { type ByteQuotas, type RateLimits, ROLES } from '../tenants/tenant.js';
+import { ROLES, type Tenant } from '../tenants/tenant.js';
 import { tableLines } from './table.js';
 import type { Terminal } from './terminal.js';
 
@@ -35,6 +35,7 @@ const RATE = z
     `must be at most ${RATE_MAX.toLocaleString('en')}`,
   );
 
+const SWITCH = z.enum(['on', 'off'], { error: 'must be on or off' });
 const QUOTA = z.string().transform((text, context) => {
   try {
     return text === UNLIMITED ? undefined : parseBytes(text);
@@ -48,7 +49,7 @@ const QUOTA = z.string().transform((text, context) => {
 const LIMITS: readonly {
   readonly words: string;
   readonly column: string;
-  readonly text: (limits: RateLimits & ByteQuotas) => string;
+  readonly text: (limits: Tenant) => string;
 }[] = [
   {
     words: 'requests a minute',
@@ -62,6 +63,7 @@ const LIMITS: readonly {
   },
   { words: 'host memory', column: 'HOST', text: ({ hostBytes }) => quotaText(hostBytes) },
   { words: 'disk', column: 'DISK', text: ({ diskBytes }) => quotaText(diskBytes) },
+  { words: 'shared texts', column: 'SHARED', text: ({ readsShared }) => (readsShared ? 'on' : 'off') },
 ];
 
 /** Values of the flags of `tenants set`; what is absent stays as it is. */
@@ -70,6 +72,7 @@ export interface LimitTexts {
   readonly tokensPerMinute?: string;
   readonly hostBytes?: string;
   readonly diskBytes?: string;
+  readonly shared?: string;
 }
 
 /** `radixkv keys create`: the key alone goes to stdout. */
@@ -121,11 +124,13 @@ export function runRevokeKey(id: string, { dataDir }: Places, terminal: Terminal
 /** `radixkv tenants set`. @throws RadixkvError `invalid_value` for a bad limit, or when there is no such tenant. */
 export function runSetTenant(name: string, flags: LimitTexts, { dataDir }: Places, terminal: Terminal): void {
   const { requestsPerMinute: requests, tokensPerMinute: tokens, hostBytes: host, diskBytes: disk } = flags;
+  const { shared } = flags;
   const changes = {
     ...(requests !== undefined && { requestsPerMinute: checked(RATE, requests, '--requests-per-minute') }),
     ...(tokens !== undefined && { tokensPerMinute: checked(RATE, tokens, '--tokens-per-minute') }),
     ...(host !== undefined && { hostBytes: checked(QUOTA, host, '--host-bytes') }),
     ...(disk !== undefined && { diskBytes: checked(QUOTA, disk, '--disk-bytes') }),
+    ...(shared !== undefined && { readsShared: checked(SWITCH, shared, '--shared') === 'on' }),
   };
   const tenant = existing(dataDir, (file) => file.tenants()).find((each) => each.name === name);
   if (tenant === undefined) {
@@ -138,6 +143,7 @@ export function runSetTenant(name: string, flags: LimitTexts, { dataDir }: Place
   withFile(dataDir, (file) => {
     file.setLimits(name, limits);
     file.setQuotas(name, limits);
+    file.setReadsShared(name, limits.readsShared);
   });
   const said = LIMITS.map(({ words, text }) => `${words}: ${text(limits)}`);
   terminal.print(`${name}: ${said.join(', ')}`);
@@ -148,13 +154,14 @@ export function runListTenants({ dataDir }: Places, isJson: boolean, terminal: T
   const tenants = existing(dataDir, (file) => file.tenants());
   if (isJson) {
     const rows = tenants.map(
-      ({ name, createdAtMs, requestsPerMinute, tokensPerMinute, hostBytes, diskBytes }) => ({
+      ({ name, createdAtMs, requestsPerMinute, tokensPerMinute, hostBytes, diskBytes, readsShared }) => ({
         name,
         created: dateText(createdAtMs),
         requests_per_minute: requestsPerMinute ?? null,
         tokens_per_minute: tokensPerMinute ?? null,
         host_bytes: hostBytes ?? null,
         disk_bytes: diskBytes ?? null,
+        shared: readsShared,
       }),
     );
     terminal.print(JSON.stringify(rows, null, 2));

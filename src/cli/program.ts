@@ -191,6 +191,7 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .option('--tokens-per-minute <number>', 'prompt tokens in a minute, or none for no limit')
     .option('--host-bytes <size>', 'host memory that its KV may take, or none for no limit')
     .option('--disk-bytes <size>', 'likewise of the disk')
+    .option('--shared <on|off>', 'whether it reads the KV of public texts that an admin declared')
     .action((name: string, flags: LimitTexts, command: Command) =>
       runSetTenant(name, flags, readOptions(command, ['dataDir']), terminal),
     );

@@ -8,6 +8,7 @@ import type { Cleared, KvCache } from '../cache/kv-cache.js';
 import { bothOf, ownerOf } from '../cache/namespace-owner.js';
 import type { OutlinedNode } from '../cache/prefix-cache.js';
 import { withoutSegment } from '../cache/segment-namespace.js';
+import { SHARED_NAMESPACE } from '../cache/shared-namespace.js';
 import { DEFAULT_CACHE, type Tier, type TierTokens, tokensOf } from '../serving/completion.js';
 import type { EncodedRequest, PromptEncoder } from '../serving/prompt-encoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
@@ -73,6 +74,11 @@ export interface NodeReading extends Omit<OutlinedNode, 'tokens'> {
   readonly text: string;
 }
 
+/** Chunks of other models and of public texts are no tenant's. */
+function isTenant(owner: string): boolean {
+  return owner !== FOREIGN_OWNER && owner !== SHARED_NAMESPACE;
+}
+
 /** Tokens of a node whose text is shown. */
 const NODE_TEXT_TOKENS = 32;
 
@@ -124,7 +130,7 @@ export class CacheDesk {
    * @throws RadixkvError as a completion of the prompt would
    */
   clear(parts: readonly string[], { prompt, tier }: ClearOrder = {}): Cleared {
-    const prefix = prompt && this.#encodePrefix(prompt);
+    const prefix = prompt && this.encodePrefix(prompt);
     const places = prefix === undefined ? parts.flatMap(bothOf) : parts;
     const cleared = places.map((each) => this.#parts.cache.clear(each, { tier, prefix }));
     const sum = (count: keyof Cleared) => cleared.reduce((total, each) => total + each[count], 0);
@@ -143,20 +149,20 @@ export class CacheDesk {
     return this.#parts.clearForeign();
   }
 
-  /** What owners take, those that take most first; `of` is the only one to tell of. Other models' chunks are nobody's. */
+  /** What owners take, those that take most first; `of` is the only one to tell of. */
   holdings(of?: string): OwnerReading[] {
     const { host, disk } = this.#parts.ownersBelow();
     const owners = of === undefined ? new Set([...host.keys(), ...disk.keys()]) : [of];
     return Array.from(owners, (owner) => {
       return { owner, host: host.get(owner) ?? NO_HOLDING, disk: disk.get(owner) ?? NO_HOLDING };
     })
-      .filter(({ owner }) => owner !== FOREIGN_OWNER)
+      .filter(({ owner }) => isTenant(owner))
       .toSorted((a, b) => b.host.bytes + b.disk.bytes - a.host.bytes - a.disk.bytes);
   }
 
   /** Whose KV is cached. */
   owners(): string[] {
-    return [...new Set(this.#parts.cache.namespaces().map(ownerOf))];
+    return [...new Set(this.#parts.cache.namespaces().map(ownerOf))].filter(isTenant);
   }
 
   /** The parts of the cache that an owner's salts set apart, and the one without. */
@@ -184,8 +190,11 @@ export class CacheDesk {
     return this.#parts.prompts.encode(asked).tokens;
   }
 
-  /** Of a chat, its messages as they stand in any that goes on from them. */
-  #encodePrefix(asked: AskedPrompt): Int32Array {
+  /**
+   * Tokens of the beginning of prompts; of a chat, its messages as they stand in any that goes on from them.
+   * @throws RadixkvError as a completion of it would
+   */
+  encodePrefix(asked: AskedPrompt): Int32Array {
     const tokens = this.encode(asked);
     return asked.prompt.kind === 'chat' ? this.#parts.prompts.encodeMessages(asked.prompt.messages) : tokens;
   }

@@ -85,13 +85,7 @@ export class Pins {
    * @throws RadixkvError `pins_full`, `not_cached`, `invalid_value` for a prompt shorter than a chunk.
    */
   create({ owner, namespace }: PinPlace, prompt: Int32Array, order: PinOrder): PinReading {
-    const tokens = prompt.slice(0, prompt.length - (prompt.length % this.#chunkTokens));
-    if (tokens.length === 0) {
-      throw new RadixkvError(
-        'invalid_value',
-        `the prompt has ${prompt.length} tokens; what is pinned are whole chunks of ${this.#chunkTokens}`,
-      );
-    }
+    const tokens = this.wholeChunks(prompt);
     if (this.list(owner).length >= PINS_MAX) {
       throw new RadixkvError('pins_full', `there are ${PINS_MAX} pins already; delete some`);
     }
@@ -112,6 +106,16 @@ export class Pins {
     return this.#readingOf(pin);
   }
 
+  /** What can be pinned of a prompt. @throws RadixkvError `invalid_value` when it is shorter than a chunk */
+  wholeChunks(prompt: Int32Array): Int32Array {
+    const tokens = prompt.slice(0, prompt.length - (prompt.length % this.#chunkTokens));
+    if (tokens.length > 0) return tokens;
+    throw new RadixkvError(
+      'invalid_value',
+      `the prompt has ${prompt.length} tokens; what is pinned are whole chunks of ${this.#chunkTokens}`,
+    );
+  }
+
   /** Those of a tenant, the oldest first, without those that ran out. */
   list(owner: string): PinReading[] {
     return this.#of(owner).map((pin) => this.#readingOf(pin));
@@ -122,8 +126,11 @@ export class Pins {
     return pin && this.#readingOf(pin);
   }
 
-  /** @returns false when the tenant has no such pin */
-  delete(owner: string, id: string): boolean {
+  /**
+   * @param options.isForgotten its chunks go too, as far as no other pin holds them
+   * @returns false when the tenant has no such pin
+   */
+  delete(owner: string, id: string, { isForgotten = false } = {}): boolean {
     const pin = this.#pins.get(id);
     if (pin?.owner !== owner) return false;
     this.#drop(id);
@@ -133,6 +140,7 @@ export class Pins {
     for (const other of this.#of(owner)) {
       if (other.namespace === namespace) this.#cache.pin(namespace, other.tokens, other);
     }
+    if (isForgotten) this.#cache.clear(namespace, { prefix: tokens });
     return true;
   }
 

@@ -31,6 +31,7 @@ interface SqlTenant {
   readonly tokens_per_minute: number | null;
   readonly host_bytes: number | null;
   readonly disk_bytes: number | null;
+  readonly reads_shared: number;
 }
 
 interface SqlKey {
@@ -55,6 +56,7 @@ function prepareAll(database: Database.Database) {
     limit: database.prepare(
       'UPDATE tenants SET requests_per_minute = ?, tokens_per_minute = ? WHERE name = ?',
     ),
+    share: database.prepare('UPDATE tenants SET reads_shared = ? WHERE name = ?'),
     quota: database.prepare('UPDATE tenants SET host_bytes = ?, disk_bytes = ? WHERE name = ?'),
   };
 }
@@ -105,6 +107,7 @@ export class KeyFile {
       tokensPerMinute: row.tokens_per_minute ?? undefined,
       hostBytes: row.host_bytes ?? undefined,
       diskBytes: row.disk_bytes ?? undefined,
+      readsShared: row.reads_shared === 1,
     }));
   }
 
@@ -145,6 +148,11 @@ export class KeyFile {
   /** Whether there is such a tenant, which now has these quotas. */
   setQuotas(name: string, { hostBytes, diskBytes }: ByteQuotas): boolean {
     return guardDatabase(() => this.#sql.quota.run(hostBytes ?? null, diskBytes ?? null, name)).changes > 0;
+  }
+
+  /** Whether there is such a tenant, which from now on reads the KV of public texts, or does not. */
+  setReadsShared(name: string, readsShared: boolean): boolean {
+    return guardDatabase(() => this.#sql.share.run(readsShared ? 1 : 0, name)).changes > 0;
   }
 
   close(): void {

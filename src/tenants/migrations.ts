@@ -22,4 +22,5 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT`,
   `ALTER TABLE tenants ADD COLUMN host_bytes INTEGER;
   ALTER TABLE tenants ADD COLUMN disk_bytes INTEGER`,
+  `ALTER TABLE tenants ADD COLUMN reads_shared INTEGER NOT NULL DEFAULT 0`,
 ];

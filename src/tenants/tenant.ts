@@ -19,6 +19,8 @@ export interface ByteQuotas {
 
 export interface Tenant extends RateLimits, ByteQuotas {
   readonly name: string;
+  /** Whether it reads the KV of public texts. */
+  readonly readsShared: boolean;
   /** 64 hex digits that neither the name nor a key tells: where its KV and documents are. */
   readonly namespace: string;
   readonly createdAtMs: number;

@@ -517,6 +517,31 @@ const rows: Row[] = [
     () => send({ path: `/v1/cache/events?after=1${'0'.repeat(30)}`, method: 'GET' }),
   ],
   ['another tenant to export', [403], () => steer('export?tenant=other', JSON.stringify({ model: MODEL() }))],
+  [
+    'a public text, from a user',
+    [403],
+    () => steer('shared', JSON.stringify({ model: MODEL(), prompt: 'x'.repeat(40) })),
+  ],
+  [
+    'a public text of __proto__',
+    REFUSED,
+    () => send({ path: '/v1/cache/shared', headers: ADMIN(), body: '{"__proto__":{"prompt":"x"}}' }),
+  ],
+  [
+    'a public text to end, from a user',
+    [403],
+    () => send({ path: '/v1/cache/shared/..%2f1', method: 'DELETE' }),
+  ],
+  [
+    'the namespace of public texts as a tenant',
+    REFUSED,
+    () => send({ path: '/v1/cache?tenant=shared:', method: 'DELETE', headers: ADMIN() }),
+  ],
+  [
+    '10^30 rows of tenants',
+    REFUSED,
+    () => send({ path: `/v1/cache/tenants?limit=1${'0'.repeat(30)}`, method: 'GET' }),
+  ],
   // Archives
   ['an empty archive', REFUSED, () => archive(Buffer.alloc(0))],
   ['an archive of zeros', REFUSED, () => archive(Buffer.alloc(MIB))],
