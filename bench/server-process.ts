@@ -101,11 +101,11 @@ export class ServerProcess {
     await this.#exited;
   }
 
-  /** Asks it to stop, and waits for its end. @returns its exit code. */
-  async stop(): Promise<number | null> {
+  /** Asks it to stop, and waits for its end. @returns its exit code, or the signal that ended it. */
+  async stop(): Promise<number | NodeJS.Signals | null> {
     this.#child.kill('SIGTERM');
     await this.#exited;
-    return this.#child.exitCode;
+    return this.#child.exitCode ?? this.#child.signalCode;
   }
 
   get #hasExited(): boolean {

@@ -1,3 +1,4 @@
+export { EXPLORER_PAGE } from './explorer-page.js';
 export { bytes, count, percent, rate, seconds } from './numbers.js';
 export { PAGE } from './page.js';
 export {

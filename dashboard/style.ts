@@ -70,4 +70,14 @@ button { cursor: pointer; font: inherit; padding: .2rem .75rem; }
 button[aria-pressed=true] { background: var(--ink); color: var(--panel); }
 .log { list-style: none; margin: 0; padding: 0; height: 15rem; overflow: auto; font: .8125rem/1.5 ui-monospace, monospace; border: 1px solid var(--line); border-radius: 4px; }
 .log li { white-space: pre-wrap; padding: 0 .5rem; overflow-wrap: anywhere; }
+.operation { border-top: 1px solid var(--line); }
+.operation > summary { cursor: pointer; padding: .4rem 0; overflow-wrap: anywhere; }
+.operation h3 { display: inline; margin: 0; font: 600 .875rem/1.5 ui-monospace, monospace; }
+.method { display: inline-block; min-width: 4.5em; color: var(--focus); }
+.operation form { display: grid; gap: .5rem; margin: .5rem 0; }
+.operation h4 { font-size: .875rem; margin: .75rem 0 .25rem; }
+.field label { display: block; }
+.field input { width: 100%; max-width: 32rem; }
+input[type=text] { background: var(--panel); color: var(--ink); border: 1px solid var(--soft); border-radius: 4px; padding: .25rem .5rem; font: .875rem/1.4 ui-monospace, monospace; }
+.answer { max-height: 28rem; }
 `;

@@ -47,6 +47,10 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
+export const ERROR_CODES: readonly ErrorCode[] = Object.keys(ERRORS).filter(
+  (code): code is ErrorCode => code in ERRORS,
+);
+
 /** An operating error with a stable code. `param` names the request field at fault. */
 export class RadixkvError extends Error {
   readonly code: ErrorCode;

@@ -14,6 +14,7 @@ import { cacheFingerprint, createTiers, type DiskOptions } from './cache/create-
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
+import { shownOptions } from './config/describe.js';
 import { readDiskKey } from './config/disk-key.js';
 import { processorName } from './config/machine.js';
 import { readOptionFile } from './config/option-file.js';
@@ -42,9 +43,12 @@ import { quotasOf, type Tenant } from './tenants/tenant.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
 import { createTokenizer } from './text/tokenizer.js';
+import { tracesUrl } from './tracing/endpoint.js';
+import type { Tracing } from './tracing/spans.js';
+import { packageVersion } from './version.js';
 
-/** How long answers under way may go on once the server stops. */
-const SHUTDOWN_TIMEOUT_MS = 30_000;
+/** How long it may take to send the last traces. */
+const TRACES_FLUSH_MS = 3000;
 
 /** The library of documents, in the data directory. */
 const DOCUMENTS_FILE = 'documents.sqlite';
@@ -107,6 +111,8 @@ export type BackendOptions = Pick<
   readonly historyFile?: string;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
+  /** Absent: nothing is traced. */
+  readonly tracing?: Tracing;
 };
 
 /**
@@ -145,6 +151,7 @@ async function createService(
   const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
+  let engineRestarts = 0;
   let users: { readonly cache: KvCache; readonly scheduler: Scheduler } | undefined;
   const engine = await Engine.create({
     directory: modelDirectory,
@@ -155,6 +162,7 @@ async function createService(
     onReady: () => users?.scheduler.engineReady(),
     onLost: (reason, wasReady) => {
       logger?.error({ reason }, 'the engine failed and is restarted');
+      engineRestarts++;
       users?.cache.forgetDevice();
       users?.scheduler.engineLost(reason, { wasReady });
     },
@@ -214,7 +222,13 @@ async function createService(
   const history = openHistory(options);
   const pinFile = openPins(options, cacheFingerprint(manifest.fingerprint));
   const statistics = new Statistics({
-    gauges: () => ({ ...gauges(cache, scheduler, tiers), history: history.reading() }),
+    gauges: () => ({
+      ...gauges(cache, scheduler, tiers),
+      isReady: service.ready().ready,
+      engineRestarts,
+      history: history.reading(),
+      ...(options.tracing && { traces: options.tracing.reading() }),
+    }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
   statistics.events.on('record', (request, counts) => history.add(request, counts));
@@ -293,19 +307,20 @@ function openHistory({ historyFile: file, logger }: BackendOptions): History {
 
 /** Undefined: pins end with the process. */
 function openPins(
-  { pinsFile: path, disk, logger }: BackendOptions,
+  { pinsFile: file, disk, logger }: BackendOptions,
   fingerprint: string,
 ): PinFile | undefined {
-  if (path === undefined) return undefined;
+  if (file === undefined) return undefined;
   try {
     return PinFile.open({
-      path,
+      path: file,
       fingerprint,
       encryptionKey: disk?.encryptionKey,
-      onCorrupt: (error) => logger?.error({ error, path }, 'the file of pins is corrupt, and begun anew'),
+      onCorrupt: (error) =>
+        logger?.error({ err: error, file }, 'the file of pins is corrupt, and begun anew'),
     });
   } catch (error) {
-    logger?.error({ error, path }, 'the file of pins can not be used');
+    logger?.error({ err: error, file }, 'the file of pins can not be used');
     return undefined;
   }
 }
@@ -329,18 +344,21 @@ export async function startRadixkv(
   options: ServeOptions,
   modelDirectory: string,
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
-  const logger = pino({ level: process.env.RADIXKV_LOG_LEVEL ?? 'warn' }, pino.destination(2));
+  const logger = pino({ level: options.logLevel }, pino.destination(2));
+  logger.info({ version: packageVersion(), config: shownOptions(options) }, 'starting');
   const disk = await diskOptions(options);
   const { documentTemplateFile: file } = options;
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
   const documentsFile = join(options.dataDir, DOCUMENTS_FILE);
   const historyFile = join(options.dataDir, HISTORY_FILE);
+  const tracing = await openTracing(options, logger);
   const access = openAccess(options);
   let backend: Backend | undefined;
   const closeParts = async () => {
     await backend?.close();
     access.keys.close();
+    await tracing?.close(TRACES_FLUSH_MS);
   };
   try {
     backend = await createBackend({
@@ -352,18 +370,29 @@ export async function startRadixkv(
       pinsFile: join(options.dataDir, PINS_FILE),
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
+      ...(tracing && { tracing }),
     });
     access.keys.watch(backend.setTenants);
-    const server = await listen(options, { backend, access, logger });
+    const server = await listen(options, { backend, access, logger, tracing });
+    logger.info({ url: server.url }, 'listening');
     const close = async () => {
       await server.close();
       await closeParts();
+      logger.info('stopped');
     };
     return { url: server.url, close };
   } catch (error) {
     await closeParts();
     throw error;
   }
+}
+
+/** The library is loaded only where there is somewhere to send traces to. */
+async function openTracing({ otlpEndpoint }: ServeOptions, logger: Logger): Promise<Tracing | undefined> {
+  const url = tracesUrl(otlpEndpoint, process.env);
+  if (url === undefined) return undefined;
+  const { createOpenTelemetry } = await import('./tracing/open-telemetry.js');
+  return createOpenTelemetry({ url, version: packageVersion(), logger });
 }
 
 /** @throws RadixkvError `invalid_value` when the file of keys can't be used */
@@ -373,10 +402,15 @@ function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
 }
 
 async function listen(
-  { host, port }: ServeOptions,
-  parts: { readonly backend: Backend; readonly access: Access; readonly logger: Logger },
+  { host, port, drainMs }: ServeOptions,
+  parts: {
+    readonly backend: Backend;
+    readonly access: Access;
+    readonly logger: Logger;
+    readonly tracing: Tracing | undefined;
+  },
 ): Promise<RunningServer> {
-  const { backend, access, logger } = parts;
+  const { backend, access, logger, tracing } = parts;
   const { service, statistics, history, documents, controls } = backend;
   const app = createApp({
     service,
@@ -386,17 +420,21 @@ async function listen(
     access,
     logger,
     ...(documents && { documents }),
+    ...(tracing && { tracing }),
   });
   try {
     return await startServer({
       app,
       host,
       port,
-      shutdownTimeoutMs: SHUTDOWN_TIMEOUT_MS,
+      shutdownTimeoutMs: drainMs,
       onShutdown: () => {
+        const { active, queued } = backend.scheduler;
+        logger.info({ active, queued }, 'stopping');
         service.stop();
         controls.events.close();
       },
+      onCut: () => logger.warn({ requests: service.cut() }, 'the time to drain is over'),
     });
   } catch (cause) {
     throw listenError(cause, host, port);

@@ -40,7 +40,9 @@ const OPEN_FOLDERS: Readonly<Record<string, readonly string[]>> = {
 
 const ENTRY_POINTS = [
   /^src\/cli\/main\.ts$/,
-  /^dashboard\/browser\/main\.ts$/,
+  /^dashboard\/browser\/(main|explorer)\.ts$/,
+  /^src\/client\/index\.ts$/,
+  /^tests\/client\/sample\.ts$/,
   /\.worker\.ts$/,
   /^tests\/.*\.test\.ts$/,
   /^bench\/main\.ts$/,
@@ -76,6 +78,14 @@ const rules: Record<string, Rule> = {
         (name) => name.startsWith('.') && !open.includes(folderOf(fileOf(name, path)!)),
       );
       return deep.map((name) => `${path} imports ${name}`);
+    }),
+
+  'at run time the client needs only itself': (sources) =>
+    [...sources].flatMap(([path, text]) => {
+      if (!path.startsWith('src/client/')) return [];
+      const statements = text.matchAll(/^(?:import|export) (?!type )(?:[^;']*? from )?'([^'\n]+)'/gm);
+      const foreign = [...statements].map(([, name]) => name!).filter((name) => !name.startsWith('./'));
+      return foreign.map((name) => `${path} imports ${name}`);
     }),
 
   'every file is an entry point or imported': (sources) => {
@@ -124,6 +134,10 @@ test('each rule finds its planted offender, and nothing else', () => {
     ['src/lonely.ts', '/** Imported by nobody. */'],
     ['src/engine.worker.ts', `// ${openEnd} later`],
     ['src/bare.ts', 'export {};'],
+    [
+      'src/client/index.ts',
+      "// Runs.\nimport type { A } from '../src/bare.js';\nexport { ERRORS } from '../src/errors.js';\nimport 'zod';",
+    ],
     ['tests/a.test.ts', "import { deep } from '../radix/a.js';\nimport '../src/bare.js';"],
   ]);
   assert.deepEqual(
@@ -131,6 +145,7 @@ test('each rule finds its planted offender, and nothing else', () => {
     [
       ['radix/index.ts imports express', 'radix/index.ts imports #storage'],
       ['storage/index.ts imports ../radix/a.js'],
+      ['src/client/index.ts imports ../src/errors.js', 'src/client/index.ts imports zod'],
       ['src/lonely.ts'],
       ['src/bare.ts'],
       ['src/engine.worker.ts'],

@@ -69,7 +69,8 @@ export class Api {
     }
   }
 
-  async #ask(path: string, init: RequestInit): Promise<Response> {
+  /** The response, whatever its status. */
+  async send(path: string, init: RequestInit): Promise<Response> {
     const headers = new Headers(init.headers);
     const { key } = this;
     if (key !== '') headers.set('authorization', `Bearer ${key}`);
@@ -77,6 +78,11 @@ export class Api {
     const response = await fetch(new URL(path, document.baseURI), { ...init, headers, cache: 'no-store' });
     const told = Date.parse(response.headers.get('date') ?? '');
     if (!Number.isNaN(told)) this.#skewMs = told - Date.now();
+    return response;
+  }
+
+  async #ask(path: string, init: RequestInit): Promise<Response> {
+    const response = await this.send(path, init);
     if (!response.ok) throw new ApiError(response.status, await errorText(response));
     return response;
   }

@@ -2,7 +2,7 @@
  * The HTTP API as a value: routes, hardening, errors. It listens nowhere; server.ts does.
  *
  * Every response carries `x-request-id`, and every error is JSON: in Anthropic's shape below /v1/messages, else in OpenAI's.
- * Routes before `identify` are open to all; those behind it know who asks.
+ * Operations before `identify` are open to all; those behind it know who asks.
  */
 import express, { type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
@@ -12,22 +12,26 @@ import { RadixkvError } from '../errors.js';
 import type { History } from '../history/history.js';
 import type { CompletionService } from '../serving/completion.js';
 import type { Statistics } from '../serving/statistics.js';
+import type { Tracing } from '../tracing/spans.js';
 import { createBodyReader } from './body.js';
-import { type CacheControls, type CacheRoutes, cacheRoutes } from './cache-routes.js';
+import { type CacheControls, cacheOperations } from './cache-routes.js';
 import { createChatDialect } from './chat-dialect.js';
-import { completionRoute } from './completion-route.js';
-import { dashboard } from './dashboard-route.js';
-import { batchRoute } from './document-batch.js';
-import { documentById, documentList } from './document-routes.js';
-import { openAiError, respondWithError } from './error-response.js';
+import { completionOperation } from './completion-route.js';
+import { pageOperations } from './dashboard-route.js';
+import { batchOperation } from './document-batch.js';
+import { documentOperations } from './document-routes.js';
+import { countErrors, openAiError, respondWithError } from './error-response.js';
 import { type Access, identify } from './identity.js';
-import { live, metrics, modelById, modelList, readiness } from './info-routes.js';
+import { healthOperations, modelOperations } from './info-routes.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { createMessagesDialect } from './messages-dialect.js';
 import { MESSAGES_PATH, messagesError, messagesRequestId } from './messages-error.js';
+import { documentOperation } from './openapi.js';
+import { mount, type Operation } from './operation.js';
 import { requestId } from './request-id.js';
 import { requestLog } from './request-log.js';
-import { cacheStats, cacheStatsHistory } from './statistics-routes.js';
+import { traceRequests } from './request-span.js';
+import { statisticsOperations } from './statistics-routes.js';
 import { createTextDialect } from './text-dialect.js';
 
 export interface AppParts {
@@ -43,6 +47,8 @@ export interface AppParts {
   readonly access?: Access;
   /** Absent: nothing is logged. */
   readonly logger?: Logger;
+  /** Absent: nothing is traced. */
+  readonly tracing?: Tracing;
   readonly limits?: Partial<Limits>;
 }
 
@@ -56,40 +62,40 @@ function hardening(): RequestHandler {
   });
 }
 
-function refuseMethod(allowed: string): RequestHandler {
-  return (req, res) => {
-    res.setHeader('allow', allowed);
-    throw new RadixkvError('method_not_allowed', `${req.method} is not allowed here; use ${allowed}.`);
-  };
-}
-
 const refusePath: RequestHandler = (req) => {
   throw new RadixkvError('not_found', `There is no ${req.method} ${req.path}.`);
 };
 
-function addCacheRoutes(app: Express, routes: CacheRoutes): void {
-  const { lookup, explain, warm, pins, clear, tree, events } = routes;
-  app.route('/v1/cache').delete(clear).all(refuseMethod('DELETE'));
-  app.route('/v1/cache/lookup').post(lookup).all(refuseMethod('POST'));
-  app.route('/v1/cache/explain').post(explain).all(refuseMethod('POST'));
-  app.route('/v1/cache/warm').post(warm.post).all(refuseMethod('POST'));
-  app.route('/v1/cache/warm/:id').get(warm.get).delete(warm.delete).all(refuseMethod('GET, DELETE'));
-  app.route('/v1/cache/pins').get(pins.list).post(pins.post).all(refuseMethod('GET, POST'));
-  app.route('/v1/cache/pins/:id').get(pins.get).delete(pins.delete).all(refuseMethod('GET, DELETE'));
-  app.route('/v1/cache/export').post(routes.export).all(refuseMethod('POST'));
-  app.route('/v1/cache/import').post(routes.import).all(refuseMethod('POST'));
-  const { shared } = routes;
-  app.route('/v1/cache/shared').get(shared.list).post(shared.post).all(refuseMethod('GET, POST'));
-  app.route('/v1/cache/shared/:id').delete(shared.delete).all(refuseMethod('DELETE'));
-  app.route('/v1/cache/tenants').get(routes.tenants).all(refuseMethod('GET'));
-  app.route('/v1/cache/tree').get(tree).all(refuseMethod('GET'));
-  app.route('/v1/cache/events').get(events).all(refuseMethod('GET'));
+/** All that the API can do with these parts. Where two paths match a request, the first one is meant. */
+export function operationsOf({
+  service,
+  statistics,
+  documents,
+  controls,
+  history,
+  limits,
+}: AppParts): Operation[] {
+  const all = { ...DEFAULT_LIMITS, ...limits };
+  const dialects = [createChatDialect(all), createTextDialect(all), createMessagesDialect(all)];
+  const operations = [
+    ...healthOperations(service, statistics),
+    ...pageOperations(),
+    ...dialects.map((dialect) => completionOperation({ dialect, service, statistics })),
+    ...(documents === undefined
+      ? []
+      : [batchOperation(documents, all), ...documentOperations(documents, all)]),
+    ...(controls === undefined ? [] : cacheOperations({ ...controls, service, limits: all })),
+    ...modelOperations(service),
+    ...statisticsOperations(statistics, history),
+  ];
+  const own: Operation = documentOperation(() => [...operations, own]);
+  return [own, ...operations];
 }
 
 export function createApp(parts: AppParts): Express {
-  const { service, statistics, documents, controls, history, access, logger, limits: overrides } = parts;
-  const limits = { ...DEFAULT_LIMITS, ...overrides };
-  const readBody = createBodyReader(limits);
+  const { statistics, access, logger, tracing } = parts;
+  const readBody = createBodyReader({ ...DEFAULT_LIMITS, ...parts.limits });
+  const operations = operationsOf(parts);
   const app = express();
   app.disable('x-powered-by').disable('etag').set('query parser', 'simple');
   app.use(requestId);
@@ -97,45 +103,17 @@ export function createApp(parts: AppParts): Express {
   app.use(hardening());
   app.use(MESSAGES_PATH, messagesRequestId);
 
-  app.route('/health/live').get(live).all(refuseMethod('GET'));
-  app.route('/health/ready').get(readiness(service)).all(refuseMethod('GET'));
-  app.route('/metrics').get(metrics(statistics)).all(refuseMethod('GET'));
-
-  const { page, file } = dashboard();
-  app.route('/dashboard').get(page).all(refuseMethod('GET'));
-  app.route('/dashboard/*path').get(file).all(refuseMethod('GET'));
-
+  const mountThose = (isOpen: boolean) => {
+    const those = operations.filter((each) => (each.isOpen ?? false) === isOpen);
+    mount(app, those, readBody);
+  };
+  mountThose(true);
+  if (tracing !== undefined) app.use(traceRequests(tracing));
   app.use(identify(access));
-  for (const dialect of [
-    createChatDialect(limits),
-    createTextDialect(limits),
-    createMessagesDialect(limits),
-  ]) {
-    app
-      .route(dialect.path)
-      .post(completionRoute({ dialect, service, statistics, readBody }))
-      .all(refuseMethod('POST'));
-  }
-  if (documents !== undefined) {
-    const byId = documentById({ library: documents, readBody, limits });
-    app.route('/v1/documents').get(documentList(documents)).all(refuseMethod('GET'));
-    app.post('/v1/documents/batch', batchRoute(documents, limits));
-    app
-      .route('/v1/documents/:id')
-      .get(byId.get)
-      .put(byId.put)
-      .delete(byId.delete)
-      .all(refuseMethod('GET, PUT, DELETE'));
-  }
-  if (controls !== undefined) addCacheRoutes(app, cacheRoutes({ ...controls, service, readBody, limits }));
-  app.route('/v1/models').get(modelList(service)).all(refuseMethod('GET'));
-  app.route('/v1/models/*id').get(modelById(service)).all(refuseMethod('GET'));
-  app.route('/v1/cache/stats').get(cacheStats(statistics, history)).all(refuseMethod('GET'));
-  if (history !== undefined) {
-    app.route('/v1/cache/stats/history').get(cacheStatsHistory(history)).all(refuseMethod('GET'));
-  }
+  mountThose(false);
 
   app.use(refusePath);
+  app.use(countErrors(statistics));
   app.use(MESSAGES_PATH, respondWithError(messagesError));
   app.use(respondWithError(openAiError));
   return app;

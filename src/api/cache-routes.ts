@@ -1,5 +1,5 @@
 /** `/v1/cache/…`: what would hit and why not, computing ahead of time, pins, forgetting, the tree. Each API key sees its own. */
-import type { Request, RequestHandler, Response } from 'express';
+import type { Response } from 'express';
 import { z } from 'zod';
 import type { CacheEvents } from '../cache/cache-events.js';
 import type { Archives } from '../control/archives.js';
@@ -9,21 +9,28 @@ import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, tokensOf } from '../serving/completion.js';
-import { exportRoute, importRoute } from './archive-routes.js';
-import type { BodyReader } from './body.js';
-import { cacheSalt } from './cache-schema.js';
-import { clearRoute } from './clear-route.js';
-import { eventsRoute } from './event-routes.js';
-import { optional, queryNumber, secondsOf } from './fields.js';
-import { holdingsRoute } from './holdings-route.js';
+import { exportOperation, importOperation } from './archive-routes.js';
+import {
+  cacheExplanation,
+  cacheLookup,
+  pin as pinAnswer,
+  pinDeleted,
+  pinList,
+  type treeNode,
+  treePage,
+  warmJob,
+} from './cache-answers.js';
+import { clearOperation } from './clear-route.js';
+import { eventsOperation } from './event-routes.js';
+import { secondsOf } from './fields.js';
+import { holdingsOperation } from './holdings-route.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
-import { promptFields, promptOf, requireOnePrompt } from './prompt-schema.js';
-import { served } from './served-model.js';
-import { sharedRoutes } from './shared-routes.js';
-import { pinBody, warmBody } from './steering-schema.js';
-import { validate } from './validate.js';
+import { json, type Operation, operation } from './operation.js';
+import { EXAMPLE_PROMPT, PROMPT_ERRORS, promptOf, served } from './prompt-schema.js';
+import { sharedOperations } from './shared-routes.js';
+import { lookupBody, pinBody, treeQuery, warmBody } from './steering-schema.js';
 
 export interface CacheControls {
   readonly desk: CacheDesk;
@@ -35,24 +42,10 @@ export interface CacheControls {
 
 interface RouteParts extends CacheControls {
   readonly service: CompletionService;
-  readonly readBody: BodyReader;
   readonly limits: Limits;
 }
 
-const NODES_DEFAULT = 100;
-const NODES_MAX = 1000;
-/** Edges from the root to a node. */
-const PLACE_MAX = 10_000;
-
 const ownerOf = (res: Response): string => identityOf(res).namespace;
-const idOf = (req: Request): string => String(req.params.id);
-
-const model = z.string().describe('Id of the served model.');
-
-function onePrompt(limits: Limits) {
-  const salt = optional(cacheSalt(limits)).describe('That of the requests whose part of the cache is meant.');
-  return z.strictObject({ model, ...promptFields(limits), cache_salt: salt }).superRefine(requireOnePrompt);
-}
 
 /** The part of a tenant's namespace that a salt names; all but the salted parts without one. */
 const partOf = (res: Response, salt: string | undefined): string => saltedNamespace(ownerOf(res), salt);
@@ -67,7 +60,7 @@ function lookupJson({ promptTokens, cached }: LookupReading) {
   };
 }
 
-function divergenceJson(divergence: Divergence | undefined) {
+function divergenceJson(divergence: Divergence | undefined): z.output<typeof cacheExplanation>['divergence'] {
   if (divergence === undefined) return null;
   const { token, reason, message, commonText, promptText, cachedText, looksLike } = divergence;
   return {
@@ -81,7 +74,7 @@ function divergenceJson(divergence: Divergence | undefined) {
   };
 }
 
-function warmJson(reading: WarmReading) {
+function warmJson(reading: WarmReading): z.output<typeof warmJob> {
   const { id, status, createdAtMs, prompts, donePrompts, cachedTokens, computedTokens, failures } = reading;
   return {
     id,
@@ -91,11 +84,11 @@ function warmJson(reading: WarmReading) {
     progress: { done: donePrompts, prompts },
     cached_tokens: cachedTokens,
     computed_tokens: computedTokens,
-    errors: failures,
+    errors: [...failures],
   };
 }
 
-function pinJson(pin: PinReading) {
+function pinJson(pin: PinReading): z.output<typeof pinAnswer> {
   const { id, createdAtMs, tokens, cached, ttlMs, priority } = pin;
   return {
     id,
@@ -120,7 +113,7 @@ function nodeJson({
   onDisk,
   bytes,
   text,
-}: NodeReading) {
+}: NodeReading): z.output<typeof treeNode> {
   return {
     place: place.join('.'),
     start,
@@ -135,76 +128,117 @@ function nodeJson({
   };
 }
 
-type Handlers<Name extends string> = Readonly<Record<Name, RequestHandler>>;
+const exampleOf = ({ model: { id } }: CompletionService) => ({
+  model: id,
+  messages: [{ role: 'system', content: EXAMPLE_PROMPT }],
+});
 
-/** By path and method. */
-export type CacheRoutes = Handlers<
-  'lookup' | 'explain' | 'clear' | 'export' | 'import' | 'tenants' | 'tree' | 'events'
-> & {
-  readonly warm: Handlers<'post' | 'get' | 'delete'>;
-  readonly pins: Handlers<'post' | 'list' | 'get' | 'delete'>;
-  readonly shared: Handlers<'post' | 'list' | 'delete'>;
-};
+/** Of jobs and pins: the server made it. */
+const byId = z.object({ id: z.string().min(1) });
 
-/** The handlers. */
-export function cacheRoutes(parts: RouteParts): CacheRoutes {
-  return {
-    lookup: lookupRoute(parts),
-    explain: explainRoute(parts),
-    warm: warmRoutes(parts),
-    pins: pinRoutes(parts),
-    clear: clearRoute(parts),
-    export: exportRoute(parts),
-    import: importRoute(parts),
-    tenants: holdingsRoute(parts.desk),
-    shared: sharedRoutes(parts),
-    tree: treeRoute(parts),
-    events: eventsRoute(parts.events, parts.limits),
-  };
+export function cacheOperations(parts: RouteParts): Operation[] {
+  return [
+    lookupOperation(parts),
+    explainOperation(parts),
+    ...warmOperations(parts),
+    ...pinOperations(parts),
+    clearOperation(parts),
+    exportOperation(parts),
+    importOperation(parts),
+    holdingsOperation(parts.desk),
+    ...sharedOperations(parts),
+    treeOperation(parts),
+    eventsOperation(parts.events, parts.limits),
+  ];
 }
 
-function lookupRoute({ desk, service, readBody, limits }: RouteParts): RequestHandler {
-  const schema = onePrompt(limits);
-  return async (req, res) => {
-    const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.lookup({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
-    res.json({ object: 'cache.lookup', ...lookupJson(reading) });
-  };
+function lookupOperation({ desk, service, limits }: RouteParts): Operation {
+  return operation({
+    id: 'lookupCache',
+    method: 'post',
+    path: '/v1/cache/lookup',
+    tag: 'cache',
+    summary: 'What a request with this prompt would find now.',
+    body: lookupBody(limits),
+    answers: { 200: json(cacheLookup) },
+    errors: PROMPT_ERRORS,
+    example: { body: exampleOf(service) },
+    handle: async ({ body, res }) => {
+      const asked = served(service, await body());
+      const reading = desk.lookup({ ...promptOf(asked), namespace: partOf(res, asked.cache_salt) });
+      const answer: z.output<typeof cacheLookup> = { object: 'cache.lookup', ...lookupJson(reading) };
+      res.json(answer);
+    },
+  });
 }
 
-function explainRoute({ desk, service, readBody, limits }: RouteParts): RequestHandler {
-  const schema = onePrompt(limits);
-  return async (req, res) => {
-    const body = served(service, validate(schema, await readBody(req, res)));
-    const reading = desk.explain({ ...promptOf(body), namespace: partOf(res, body.cache_salt) });
-    res.json({
-      object: 'cache.explanation',
-      ...lookupJson(reading),
-      divergence: divergenceJson(reading.divergence),
-    });
-  };
+function explainOperation({ desk, service, limits }: RouteParts): Operation {
+  return operation({
+    id: 'explainCache',
+    method: 'post',
+    path: '/v1/cache/explain',
+    tag: 'cache',
+    summary: 'Where a prompt leaves what is cached, and what stands there instead.',
+    body: lookupBody(limits),
+    answers: { 200: json(cacheExplanation) },
+    errors: PROMPT_ERRORS,
+    example: { body: exampleOf(service) },
+    handle: async ({ body, res }) => {
+      const asked = served(service, await body());
+      const reading = desk.explain({ ...promptOf(asked), namespace: partOf(res, asked.cache_salt) });
+      const answer: z.output<typeof cacheExplanation> = {
+        object: 'cache.explanation',
+        ...lookupJson(reading),
+        divergence: divergenceJson(reading.divergence),
+      };
+      res.json(answer);
+    },
+  });
 }
 
-function warmRoutes({ desk, warming, service, readBody, limits }: RouteParts): CacheRoutes['warm'] {
-  const schema = warmBody(limits);
-  return {
-    post: async (req, res) => {
-      const { prompts, cache_salt } = served(service, validate(schema, await readBody(req, res)));
-      const { namespace: owner, chargeTokens } = identityOf(res);
-      const namespace = saltedNamespace(owner, cache_salt);
-      const tokens = prompts.map((prompt, i) =>
-        blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
-      );
-      chargeTokens(tokens.reduce((sum, { length }) => sum + length, 0));
-      res.status(202).json(warmJson(warming.create({ owner, namespace }, tokens)));
-    },
-    get: (req, res) => {
-      res.json(warmJson(warming.get(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
-    },
-    delete: (req, res) => {
-      res.json(warmJson(warming.cancel(ownerOf(res), idOf(req)) ?? refuseJob(idOf(req))));
-    },
-  };
+function warmOperations({ desk, warming, service, limits }: RouteParts): Operation[] {
+  const job = { path: '/v1/cache/warm/:id', tag: 'cache', params: byId, errors: ['not_found'] } as const;
+  return [
+    operation({
+      id: 'warmCache',
+      method: 'post',
+      path: '/v1/cache/warm',
+      tag: 'cache',
+      summary: 'Has prompts computed ahead of time, after all requests.',
+      body: warmBody(limits),
+      answers: { 202: json(warmJob, 'The job waits for its turn.') },
+      errors: PROMPT_ERRORS,
+      example: { body: { model: service.model.id, prompts: [{ prompt: EXAMPLE_PROMPT }] } },
+      handle: async ({ body, res }) => {
+        const { prompts, cache_salt } = served(service, await body());
+        const { namespace: owner, chargeTokens } = identityOf(res);
+        const namespace = saltedNamespace(owner, cache_salt);
+        const tokens = prompts.map((prompt, i) =>
+          blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
+        );
+        chargeTokens(tokens.reduce((sum, { length }) => sum + length, 0));
+        res.status(202).json(warmJson(warming.create({ owner, namespace }, tokens)));
+      },
+    }),
+    operation({
+      ...job,
+      id: 'getWarmJob',
+      method: 'get',
+      summary: 'How far a job is.',
+      answers: { 200: json(warmJob) },
+      handle: ({ params: { id }, res }) =>
+        void res.json(warmJson(warming.get(ownerOf(res), id) ?? refuseJob(id))),
+    }),
+    operation({
+      ...job,
+      id: 'cancelWarmJob',
+      method: 'delete',
+      summary: 'Cancels what is left of a job.',
+      answers: { 200: json(warmJob) },
+      handle: ({ params: { id }, res }) =>
+        void res.json(warmJson(warming.cancel(ownerOf(res), id) ?? refuseJob(id))),
+    }),
+  ];
 }
 
 function refuseJob(id: string): never {
@@ -222,68 +256,91 @@ function blaming<T>(index: number, work: () => T): T {
   }
 }
 
-function pinRoutes({ desk, warming, pins, service, readBody, limits }: RouteParts): CacheRoutes['pins'] {
-  const schema = pinBody(limits);
-  return {
-    post: async (req, res) => {
-      const {
-        ttl_seconds: ttl,
-        priority,
-        cache_salt,
-        ...body
-      } = served(service, validate(schema, await readBody(req, res)));
-      const { namespace: owner, chargeTokens } = identityOf(res);
-      const place = { owner, namespace: saltedNamespace(owner, cache_salt) };
-      const tokens = desk.encode({ ...promptOf(body), namespace: place.namespace });
-      chargeTokens(tokens.length);
-      await warming.computed(place, tokens);
-      const ttlMs = ttl === undefined ? undefined : ttl * 1000;
-      res.status(201).json(pinJson(pins.create(place, tokens, { ttlMs, priority })));
-    },
-    list: (_req, res) => {
-      res.json({ object: 'list', data: pins.list(ownerOf(res)).map(pinJson) });
-    },
-    get: (req, res) => {
-      res.json(pinJson(pins.get(ownerOf(res), idOf(req)) ?? refusePin(idOf(req))));
-    },
-    delete: (req, res) => {
-      const id = idOf(req);
-      if (!pins.delete(ownerOf(res), id)) refusePin(id);
-      res.json({ id, object: 'cache.pin', deleted: true });
-    },
-  };
+function pinOperations({ desk, warming, pins, service, limits }: RouteParts): Operation[] {
+  const onePin = { path: '/v1/cache/pins/:id', tag: 'cache', params: byId, errors: ['not_found'] } as const;
+  return [
+    operation({
+      id: 'createPin',
+      method: 'post',
+      path: '/v1/cache/pins',
+      tag: 'cache',
+      summary: 'Computes a prompt if need be, and keeps its KV from eviction.',
+      body: pinBody(limits),
+      answers: { 201: json(pinAnswer, 'It is computed and pinned.') },
+      errors: [...PROMPT_ERRORS, 'not_cached', 'pins_full'],
+      example: { body: { ...exampleOf(service), ttl_seconds: 60 } },
+      handle: async ({ body, res }) => {
+        const { ttl_seconds: ttl, priority, cache_salt, ...asked } = served(service, await body());
+        const { namespace: owner, chargeTokens } = identityOf(res);
+        const place = { owner, namespace: saltedNamespace(owner, cache_salt) };
+        const tokens = desk.encode({ ...promptOf(asked), namespace: place.namespace });
+        chargeTokens(tokens.length);
+        await warming.computed(place, tokens);
+        const ttlMs = ttl === undefined ? undefined : ttl * 1000;
+        res.status(201).json(pinJson(pins.create(place, tokens, { ttlMs, priority })));
+      },
+    }),
+    operation({
+      id: 'listPins',
+      method: 'get',
+      path: '/v1/cache/pins',
+      tag: 'cache',
+      summary: 'The pins of the key.',
+      answers: { 200: json(pinList) },
+      handle: ({ res }) => {
+        const answer: z.output<typeof pinList> = {
+          object: 'list',
+          data: pins.list(ownerOf(res)).map(pinJson),
+        };
+        res.json(answer);
+      },
+    }),
+    operation({
+      ...onePin,
+      id: 'getPin',
+      method: 'get',
+      summary: 'A pin, and what is there of it.',
+      answers: { 200: json(pinAnswer) },
+      handle: ({ params: { id }, res }) =>
+        void res.json(pinJson(pins.get(ownerOf(res), id) ?? refusePin(id))),
+    }),
+    operation({
+      ...onePin,
+      id: 'deletePin',
+      method: 'delete',
+      summary: 'Ends a pin.',
+      answers: { 200: json(pinDeleted) },
+      handle: ({ params: { id }, res }) => {
+        if (!pins.delete(ownerOf(res), id)) refusePin(id);
+        res.json({ id, object: 'cache.pin', deleted: true });
+      },
+    }),
+  ];
 }
 
 function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
 }
 
-function treeRoute({ desk, limits }: RouteParts): RequestHandler {
-  const number = /^\d{1,9}$/;
-  const query = z.strictObject({
-    cache_salt: cacheSalt(limits).optional(),
-    place: z
-      .string()
-      .optional()
-      .refine(
-        (text = '') =>
-          text === '' ||
-          (text.split('.').length <= PLACE_MAX && text.split('.').every((part) => number.test(part))),
-        'must be the place of a node',
-      )
-      .transform((text = '') => (text === '' ? [] : text.split('.').map(Number))),
-    offset: queryNumber({ min: 0, max: 999_999_999, fallback: 0 }),
-    limit: queryNumber({ min: 1, max: NODES_MAX, fallback: NODES_DEFAULT }),
+function treeOperation({ desk, limits }: RouteParts): Operation {
+  return operation({
+    id: 'listTree',
+    method: 'get',
+    path: '/v1/cache/tree',
+    tag: 'cache',
+    summary: 'The nodes right below a place of the tree of cached prompts, the largest first.',
+    query: treeQuery(limits),
+    answers: { 200: json(treePage) },
+    handle: ({ query: { place: at = [], offset, limit, cache_salt }, res }) => {
+      const nodes = desk.outline(partOf(res, cache_salt), at);
+      const answer: z.output<typeof treePage> = {
+        object: 'list',
+        place: at.join('.'),
+        data: nodes.slice(offset, offset + limit).map(nodeJson),
+        total: nodes.length,
+        has_more: offset + limit < nodes.length,
+      };
+      res.json(answer);
+    },
   });
-  return (req, res) => {
-    const { place, offset, limit, cache_salt } = validate(query, req.query);
-    const nodes = desk.outline(partOf(res, cache_salt), place);
-    res.json({
-      object: 'list',
-      place: place.join('.'),
-      data: nodes.slice(offset, offset + limit).map(nodeJson),
-      total: nodes.length,
-      has_more: offset + limit < nodes.length,
-    });
-  };
 }

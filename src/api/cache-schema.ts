@@ -3,15 +3,12 @@
  * effect is refused, but for what those clients send to everyone: it is accepted, and documented as without effect.
  */
 import { z } from 'zod';
-import { SELECTORS, type SelectorName } from '#blend';
+import { SELECTORS } from '#blend';
 import { CACHE_MODES, type CacheControl, DEFAULT_CACHE } from '../serving/completion.js';
-import { defaulted, optional, text } from './fields.js';
+import { defaulted, nameIn, optional, text } from './fields.js';
 import type { Limits } from './limits.js';
 
-const selectorName = z.custom<SelectorName>(
-  (value) => typeof value === 'string' && Object.hasOwn(SELECTORS, value),
-  `must be one of ${Object.keys(SELECTORS).join(', ')}`,
-);
+const selectorName = nameIn(SELECTORS, `must be one of ${Object.keys(SELECTORS).join(', ')}`);
 
 const fields = {
   mode: optional(z.enum(CACHE_MODES)).describe('Which KV may be reused.'),
@@ -43,6 +40,8 @@ type CacheBody = z.output<typeof cacheControl>;
 export const cacheMark = optional(
   z.strictObject({ type: z.literal('ephemeral'), ttl: optional(z.enum(['5m', '1h'])) }),
 ).describe('Accepted and without effect.');
+
+export const SALT_DESCRIPTION = 'That of the requests whose part of the cache is meant.';
 
 /** Sets KV apart within a namespace. */
 export function cacheSalt({ cacheSaltCharactersMax }: Pick<Limits, 'cacheSaltCharactersMax'>) {

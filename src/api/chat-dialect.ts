@@ -1,9 +1,10 @@
 /** `POST /v1/chat/completions`: messages in, an assistant message out. */
 import type { TokenLogprob } from '../serving/completion.js';
-import { chatSchema, parseChat } from './chat-schema.js';
+import { chatBody } from './chat-schema.js';
 import type { Dialect } from './dialect.js';
 import type { Limits } from './limits.js';
 import { openAiAnswers } from './openai-answer.js';
+import { chatCompletion, chatCompletionEvent } from './openai-answers.js';
 
 function logprobsJson(tokens: readonly TokenLogprob[] | undefined) {
   if (tokens === undefined) return null;
@@ -14,12 +15,14 @@ function logprobsJson(tokens: readonly TokenLogprob[] | undefined) {
 }
 
 export function createChatDialect(limits: Limits): Dialect {
-  const schema = chatSchema(limits);
   return {
     endpoint: 'chat.completions',
     path: '/v1/chat/completions',
     idPrefix: 'chatcmpl-',
-    parse: (body) => parseChat(schema, body),
+    operation: { id: 'createChatCompletion', summary: 'Answers a chat, in OpenAI’s format.' },
+    example: { messages: [{ role: 'user', content: 'What is a radix tree?' }], max_tokens: 8 },
+    body: chatBody(limits),
+    answers: { whole: chatCompletion, event: chatCompletionEvent },
     ...openAiAnswers({
       replyObject: 'chat.completion',
       chunkObject: 'chat.completion.chunk',

@@ -12,17 +12,16 @@ import type { Parsed } from './dialect.js';
 import { promptDocuments } from './document-schema.js';
 import {
   defaulted,
-  list,
   optional,
   refuseStreamOptionsAlone,
   samplingOf,
   sharedFields,
+  someOf,
   text,
   unsupported,
 } from './fields.js';
 import type { Limits } from './limits.js';
 import { textContent, textPart } from './text-content.js';
-import { validate } from './validate.js';
 
 const part = textPart({ cache_control: cacheMark });
 
@@ -49,9 +48,9 @@ export function chatSchema(limits: Limits) {
     .strictObject({
       ...sharedFields(limits),
       ...cacheConventions(limits),
-      messages: list(message(limits), limits.messagesMax)
-        .refine((messages) => messages.length > 0, 'must not be empty')
-        .describe('The conversation so far, oldest first.'),
+      messages: someOf(message(limits), limits.messagesMax).describe(
+        'The conversation so far, oldest first.',
+      ),
       documents: defaulted(promptDocuments(limits), []).describe(
         'Passages that the model reads, in this order.',
       ),
@@ -114,17 +113,15 @@ export function messageOf({ role, content, name }: z.output<ReturnType<typeof me
   };
 }
 
-/** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
-export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown): Parsed {
-  const body = validate(schema, input);
-  const messages = body.messages.map(messageOf);
-  return {
+/** A request in the words of the service. */
+export function chatBody(limits: Limits): z.ZodType<Parsed> {
+  return chatSchema(limits).transform((body) => ({
     model: body.model,
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
     cacheSalt: body.cache_salt,
     work: {
-      prompt: { kind: 'chat', messages, documents: body.documents },
+      prompt: { kind: 'chat', messages: body.messages.map(messageOf), documents: body.documents },
       promptField: 'messages',
       n: body.n,
       maxTokens: body.max_completion_tokens ?? body.max_tokens,
@@ -134,5 +131,5 @@ export function parseChat(schema: ReturnType<typeof chatSchema>, input: unknown)
       deadlineMs: body.deadline_ms,
       sampling: samplingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : undefined),
     },
-  };
+  }));
 }

@@ -4,6 +4,7 @@
  *
  * The route (completion-route.ts) drives all of them through this interface and knows nobody's shapes.
  */
+import type { z } from 'zod';
 import type {
   CompletionEvent,
   CompletionRequest,
@@ -12,6 +13,7 @@ import type {
   TokenLogprob,
 } from '../serving/completion.js';
 import type { Endpoint } from '../serving/statistics.js';
+import type { Operation } from './operation.js';
 import type { StreamEvent } from './sse.js';
 
 /** A validated request body. */
@@ -57,8 +59,13 @@ export interface Dialect {
   readonly endpoint: Endpoint;
   readonly path: string;
   readonly idPrefix: string;
-  /** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
-  parse(body: unknown): Parsed;
+  /** What names and explains the operation. */
+  readonly operation: Pick<Operation, 'id' | 'summary' | 'errorShape'>;
+  /** A body that works, but for its model. */
+  readonly example: object;
+  readonly body: z.ZodType<Parsed>;
+  /** What `whole` returns, and the data of what a stream sends. */
+  readonly answers: { readonly whole: z.ZodType; readonly event: z.ZodType };
   whole(head: Head, parsed: Parsed, finished: Finished): object;
   /** Of one answer. The renderer's last events are those for the end event: at least one. */
   createStream(head: Head, parsed: Parsed): StreamRenderer;

@@ -2,15 +2,12 @@
 import { z } from 'zod';
 import type { DocumentOrder } from '../documents/library.js';
 import type { PromptDocument } from '../serving/completion.js';
-import { defaulted, list, optional, text } from './fields.js';
+import { defaulted, list, optional, queryNumber, text } from './fields.js';
 import type { Limits } from './limits.js';
 
 export const documentId = z
   .string()
-  .refine(
-    (id) => /^[\w.:-]{1,256}$/.test(id),
-    'must be 1 to 256 characters of A-Z, a-z, 0-9, ".", "_", ":", "-"',
-  );
+  .regex(/^[A-Za-z0-9_.:-]{1,256}$/, 'must be 1 to 256 characters of A-Z, a-z, 0-9, ".", "_", ":", "-"');
 
 /** Title and text of a passage. An empty title is none. */
 export function passageFields({ documentCharactersMax, titleCharactersMax }: Limits) {
@@ -82,3 +79,12 @@ export function promptDocuments(limits: Limits) {
     }
   });
 }
+
+const PAGE_DEFAULT = 20;
+const PAGE_MAX = 100;
+
+/** Of `GET /v1/documents`. */
+export const documentsQuery = z.strictObject({
+  limit: queryNumber({ min: 1, max: PAGE_MAX, fallback: PAGE_DEFAULT }),
+  after: documentId.optional().describe('The last id of the page before.'),
+});

@@ -1,6 +1,7 @@
 /** Errors as a response or, once a stream has begun, as its last event; in OpenAI's shape unless a path has another. */
 import type { ErrorRequestHandler } from 'express';
 import { ERRORS, RadixkvError } from '../errors.js';
+import type { Statistics } from '../serving/statistics.js';
 import { requestIdOf } from './request-id.js';
 import { endEventStream, type StreamEvent } from './sse.js';
 
@@ -54,6 +55,14 @@ export function errorJson(error: RadixkvError) {
 }
 
 export const openAiError: ErrorShape = (error) => ({ data: errorJson(error) });
+
+/** Counts each error that will be answered, and passes it on. */
+export function countErrors(statistics: Statistics): ErrorRequestHandler {
+  return (thrown: unknown, _req, res, next) => {
+    if (!res.destroyed && !res.writableEnded) statistics.countError(toRadixkvError(thrown).code);
+    next(thrown);
+  };
+}
 
 /** Express's last handler: answers every error that a route or a parser throws. */
 export function respondWithError(shape: ErrorShape): ErrorRequestHandler {

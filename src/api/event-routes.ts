@@ -1,26 +1,21 @@
 /** `GET /v1/cache/events`: what happens to KV chunks, as server-sent events in the shape of vLLM's KV events. Each API key sees its own. */
-import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import type { CacheEvent, CacheEvents, EventGap } from '../cache/cache-events.js';
 import { RadixkvError } from '../errors.js';
-import { cacheSalt } from './cache-schema.js';
+import { cacheEvent } from './cache-answers.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
-import { openEventStream, sendEvent, sendPing } from './sse.js';
-import { validate } from './validate.js';
+import { type Operation, operation } from './operation.js';
+import { openEventStream, sendEvent, sendPing, sendPosition } from './sse.js';
+import { eventNumber, eventsQuery } from './steering-schema.js';
 
 const PING_MS = 15_000;
 
 /** vLLM's names of media. */
 const MEDIA = { host: 'CPU', disk: 'DISK' } as const;
 
-const number = z
-  .string()
-  .regex(/^\d{1,15}$/, 'must be the number of an event')
-  .transform(Number);
-
-function eventJson(event: CacheEvent | EventGap) {
+function eventJson(event: CacheEvent | EventGap): z.output<typeof cacheEvent> {
   if (event.type === 'gap') return { type: 'Gap', from: event.from, to: event.to };
   const { seq, atMs } = event;
   const head = { seq, ts: atMs / 1000 };
@@ -33,7 +28,7 @@ function eventJson(event: CacheEvent | EventGap) {
   return {
     ...head,
     type: 'BlockStored',
-    block_hashes: keys,
+    block_hashes: [...keys],
     parent_block_hash: parent ?? null,
     token_ids: [...tokens],
     block_size: tokens.length / keys.length,
@@ -44,33 +39,49 @@ function eventJson(event: CacheEvent | EventGap) {
 }
 
 /** Streams until the client goes away or the server stops. Slow readers miss events, and are told which. */
-export function eventsRoute(events: CacheEvents, limits: Limits): RequestHandler {
+export function eventsOperation(events: CacheEvents, limits: Limits): Operation {
   const { eventStreamsMax } = limits;
-  const query = z.strictObject({ after: number.optional(), cache_salt: cacheSalt(limits).optional() });
   let streams = 0;
-  return async (req, res) => {
-    const { after, cache_salt } = validate(query, req.query);
-    const last = req.get('last-event-id');
-    const from = after ?? (last === undefined ? events.last : validate(number, last));
-    if (streams >= eventStreamsMax) {
-      throw new RadixkvError('queue_full', `${streams} event streams are open already`, { retryAfterS: 10 });
-    }
-    const namespace = saltedNamespace(identityOf(res).namespace, cache_salt);
-    const aborter = new AbortController();
-    res.once('close', () => aborter.abort());
-    streams++;
-    openEventStream(res);
-    const ping = setInterval(() => sendPing(res), PING_MS);
-    try {
-      for await (const event of events.read(from, aborter.signal)) {
-        const isOwn = event.type === 'gap' || event.namespace === namespace;
-        const id = event.type === 'gap' ? event.to : event.seq;
-        if (isOwn) await sendEvent(res, { id, data: eventJson(event) });
+  return operation({
+    id: 'streamCacheEvents',
+    method: 'get',
+    path: '/v1/cache/events',
+    tag: 'cache',
+    summary: 'What happens to the key’s chunks, as it happens.',
+    query: eventsQuery(limits),
+    headers: z.object({ 'last-event-id': eventNumber.optional().describe('As `after`, which comes first.') }),
+    answers: {
+      200: {
+        description: 'Events, each with its number as `id`, until the client goes away or the server stops.',
+        content: { 'text/event-stream': cacheEvent },
+      },
+    },
+    errors: ['queue_full'],
+    handle: async ({ query, headers, res }) => {
+      const from = query.after ?? headers['last-event-id'] ?? events.last;
+      if (streams >= eventStreamsMax) {
+        throw new RadixkvError('queue_full', `${streams} event streams are open already`, {
+          retryAfterS: 10,
+        });
       }
-    } finally {
-      streams--;
-      clearInterval(ping);
-    }
-    res.end();
-  };
+      const namespace = saltedNamespace(identityOf(res).namespace, query.cache_salt);
+      const aborter = new AbortController();
+      res.once('close', () => aborter.abort());
+      streams++;
+      openEventStream(res);
+      sendPosition(res, from);
+      const ping = setInterval(() => sendPing(res), PING_MS);
+      try {
+        for await (const event of events.read(from, aborter.signal)) {
+          const isOwn = event.type === 'gap' || event.namespace === namespace;
+          const id = event.type === 'gap' ? event.to : event.seq;
+          if (isOwn) await sendEvent(res, { id, data: eventJson(event) });
+        }
+      } finally {
+        streams--;
+        clearInterval(ping);
+      }
+      res.end();
+    },
+  });
 }

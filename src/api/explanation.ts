@@ -1,5 +1,7 @@
 /** `explanation` of an answer: where each token of its prompt came from. Not part of OpenAI's format. */
+import type { z } from 'zod';
 import type { BlendExplanation } from '../serving/completion.js';
+import type { explanation } from './openai-answers.js';
 
 export function explanationJson({
   outcome,
@@ -8,7 +10,7 @@ export function explanationJson({
   prefixTokens,
   documents,
   recomputed,
-}: BlendExplanation) {
+}: BlendExplanation): z.output<typeof explanation> {
   return {
     outcome,
     selector: selector ?? null,
@@ -21,6 +23,6 @@ export function explanationJson({
       end,
       source,
     })),
-    recomputed,
+    recomputed: [...recomputed],
   };
 }

@@ -10,6 +10,34 @@ import { z } from 'zod';
 import type { SamplingParams } from '../serving/completion.js';
 import type { Limits } from './limits.js';
 
+/** A registry, since it also knows a schema that was described or refined since. Its values are schemas. */
+const shapes = z.registry<{ shape: unknown }>();
+
+/** What `looksLike` said of a schema. */
+export function shapeOf(schema: z.core.$ZodType): z.ZodType | undefined {
+  const shape = shapes.get(schema)?.shape;
+  return shape instanceof z.ZodType ? shape : undefined;
+}
+
+/**
+ * `schema` itself, which checks by code what JSON Schema can't say, or says it in better words; in the OpenAPI document
+ * and in the client's types it stands as `shape`. Whatever `schema` takes, `shape` must take.
+ */
+export function looksLike<Shape extends z.ZodType, Schema extends z.ZodType>(
+  shape: Shape,
+  schema: Schema,
+): z.ZodType<z.output<Schema>, z.input<Shape>> {
+  shapes.add<z.ZodType>(schema, { shape });
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what it takes is told by the shape
+  return schema as unknown as z.ZodType<z.output<Schema>, z.input<Shape>>;
+}
+
+/** One of the names in a record. */
+export function nameIn<Name extends string>(record: Readonly<Record<Name, unknown>>, message?: string) {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the keys of a record are its names
+  return z.enum(Object.keys(record) as Name[], message);
+}
+
 /** The field may be absent or `null`; both give `undefined`. */
 export function optional<T extends z.ZodType>(schema: T) {
   return schema.nullish().transform((value) => value ?? undefined);
@@ -17,19 +45,25 @@ export function optional<T extends z.ZodType>(schema: T) {
 
 /** The field may be absent or `null`; both give `fallback`. */
 export function defaulted<T extends z.ZodType>(schema: T, fallback: z.output<T>) {
-  return schema.nullish().transform((value): z.output<T> => value ?? fallback);
+  return schema
+    .nullish()
+    .meta({ default: fallback })
+    .transform((value): z.output<T> => value ?? fallback);
 }
 
 /** A known field that is not supported: absent, `null` or one of `harmless`, else `unsupported_field`. */
 export function unsupported(...harmless: readonly unknown[]) {
+  const values = [...harmless, null];
+  const words =
+    harmless.length === 0
+      ? 'is not supported'
+      : `is not supported, other than ${harmless.map((each) => JSON.stringify(each)).join(' or ')}`;
   return z
-    .custom((value) => value == null || harmless.some((each) => isDeepStrictEqual(each, value)), {
-      error:
-        harmless.length === 0
-          ? 'is not supported'
-          : `is not supported, other than ${harmless.map((each) => JSON.stringify(each)).join(' or ')}`,
+    .custom<null>((value) => value === undefined || values.some((each) => isDeepStrictEqual(each, value)), {
+      error: words,
       params: { code: 'unsupported_field' },
     })
+    .meta({ enum: values, deprecated: true, description: 'Not supported.' })
     .optional();
 }
 
@@ -41,13 +75,19 @@ export const text = z
 /** A whole number in a query, where it may be absent. */
 export function queryNumber({ min, max, fallback }: Record<'min' | 'max' | 'fallback', number>) {
   const rule = `must be a whole number from ${min} to ${max}`;
-  return z
-    .string()
-    .regex(new RegExp(`^\\d{1,${String(max).length}}$`), rule)
+  return looksLike(
+    z.int().min(min).max(max).meta({ default: fallback }),
+    z
+      .string()
+      .regex(new RegExp(`^\\d{1,${String(max).length}}$`), rule)
+      .transform(Number)
+      .refine((value) => value >= min && value <= max, rule),
+  )
     .optional()
-    .transform((digits) => (digits === undefined ? fallback : Number(digits)))
-    .refine((value) => value >= min && value <= max, rule);
+    .transform((value) => value ?? fallback);
 }
+
+export const epochSeconds = z.int().describe('Seconds since the epoch.');
 
 /** As the API gives times: since the epoch. */
 export function secondsOf(ms: number): number {
@@ -57,14 +97,24 @@ export function secondsOf(ms: number): number {
 /** A list of at most `max` items, its length checked before its items. */
 export function list<T extends z.ZodType>(item: T, max: number) {
   return z
-    .custom<unknown[]>((value) => Array.isArray(value) && value.length <= max, {
-      error: ({ input }) => (Array.isArray(input) ? `must have at most ${max} items` : 'must be an array'),
+    .transform((value: z.input<T>[], context) => {
+      if (Array.isArray(value) && value.length <= max) return value;
+      const message = Array.isArray(value) ? `must have at most ${max} items` : 'must be an array';
+      context.issues.push({ code: 'custom', message, input: value });
+      return z.NEVER;
     })
-    .pipe(z.array(item));
+    .pipe(z.array(item).max(max));
+}
+
+/** Likewise, of at least one. */
+export function someOf<T extends z.ZodType>(item: T, max: number) {
+  return list(item, max)
+    .refine((items) => items.length > 0, 'must not be empty')
+    .meta({ minItems: 1 });
 }
 
 function logitBias(max: number) {
-  return z.unknown().transform((value, context): ReadonlyMap<number, number> => {
+  const checked = z.unknown().transform((value, context): ReadonlyMap<number, number> => {
     const refuse = (message: string, path: string[] = []) => {
       context.issues.push({ code: 'custom', message, path, input: value });
       return new Map();
@@ -83,6 +133,8 @@ function logitBias(max: number) {
     }
     return biases;
   });
+  const shape = z.record(z.string().regex(/^[0-9]{1,9}$/), z.number().min(-100).max(100));
+  return looksLike(shape.meta({ maxProperties: max }).nullable(), checked);
 }
 
 const PRIORITY_MAX = 100;
@@ -91,6 +143,7 @@ const penalty = defaulted(z.number().min(-2).max(2), 0);
 
 /** Fields with one meaning in both endpoints. */
 export function sharedFields(limits: Limits) {
+  const stopString = text.min(1).max(limits.stopCharactersMax);
   return {
     model: z.string().describe('Id of the served model, as `GET /v1/models` lists it.'),
     temperature: defaulted(z.number().min(0).max(2), 1).describe('0 always takes the most likely token.'),
@@ -108,11 +161,13 @@ export function sharedFields(limits: Limits) {
       .optional()
       .describe('Token id → what is added to its logit, from -100 to 100.'),
     n: defaulted(z.int().min(1).max(limits.choicesMax), 1).describe('Number of choices.'),
-    stop: z
-      .preprocess(
+    stop: looksLike(
+      z.union([stopString, z.array(stopString).max(limits.stopStringsMax), z.null()]),
+      z.preprocess(
         (value) => (typeof value === 'string' ? [value] : (value ?? [])),
-        list(text.min(1).max(limits.stopCharactersMax), limits.stopStringsMax),
-      )
+        list(stopString, limits.stopStringsMax),
+      ),
+    )
       .optional()
       .describe('One or more strings that end the answer, and are not part of it.'),
     stream: defaulted(z.boolean(), false).describe('Answer in server-sent events.'),

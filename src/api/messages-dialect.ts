@@ -7,8 +7,9 @@
 import { type PromptUsage, tokensOf } from '../serving/completion.js';
 import type { Dialect, FinishedChoice, Head, StreamRenderer } from './dialect.js';
 import type { Limits } from './limits.js';
+import { messageAnswer, messageEvent } from './messages-answers.js';
 import { MESSAGES_PATH } from './messages-error.js';
-import { messagesSchema, parseMessages } from './messages-schema.js';
+import { messagesBody } from './messages-schema.js';
 import type { StreamEvent } from './sse.js';
 
 /** Input, what was read from the cache and what was written to it are the prompt. Writing is not counted apart. */
@@ -64,12 +65,18 @@ function createStream(head: Head): StreamRenderer {
 }
 
 export function createMessagesDialect(limits: Limits): Dialect {
-  const schema = messagesSchema(limits);
   return {
     endpoint: 'messages',
     path: MESSAGES_PATH,
     idPrefix: 'msg_',
-    parse: (body) => parseMessages(schema, body),
+    operation: {
+      id: 'createMessage',
+      summary: 'Answers a chat, in Anthropic’s format.',
+      errorShape: 'messages',
+    },
+    example: { messages: [{ role: 'user', content: 'What is a radix tree?' }], max_tokens: 8 },
+    body: messagesBody(limits),
+    answers: { whole: messageAnswer, event: messageEvent },
     whole: (head, _parsed, { choices: [choice], end }) =>
       messageJson(head, {
         content: [{ type: 'text', text: choice!.text }],

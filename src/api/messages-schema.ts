@@ -6,10 +6,9 @@ import { z } from 'zod';
 import { DEFAULT_CACHE, GREEDY } from '../serving/completion.js';
 import { cacheMark } from './cache-schema.js';
 import type { Parsed } from './dialect.js';
-import { defaulted, list, optional, sharedFields, text, unsupported } from './fields.js';
+import { defaulted, list, optional, sharedFields, someOf, text, unsupported } from './fields.js';
 import type { Limits } from './limits.js';
 import { textContent, textPart } from './text-content.js';
-import { validate } from './validate.js';
 
 const block = textPart({ cache_control: cacheMark, citations: unsupported([]) });
 
@@ -22,9 +21,9 @@ export function messagesSchema(limits: Limits) {
     .strictObject({
       model,
       max_tokens: z.int().min(1).describe('Tokens to generate at most.'),
-      messages: list(message, limits.messagesMax)
-        .refine((messages) => messages.length > 0, 'must not be empty')
-        .describe('The conversation so far, oldest first; the last message is the user’s.'),
+      messages: someOf(message, limits.messagesMax).describe(
+        'The conversation so far, oldest first; the last message is the user’s.',
+      ),
       system: optional(content).describe('What stands before the conversation.'),
       stop_sequences: defaulted(list(text.min(1), limits.stopStringsMax), []).describe(
         'Strings that end the answer, and are not part of it.',
@@ -60,25 +59,26 @@ export function messagesSchema(limits: Limits) {
     });
 }
 
-/** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
-export function parseMessages(schema: ReturnType<typeof messagesSchema>, input: unknown): Parsed {
-  const body = validate(schema, input);
-  const system = body.system === undefined ? [] : [{ role: 'system' as const, content: body.system }];
-  return {
-    model: body.model,
-    stream: body.stream,
-    includeUsage: true,
-    cacheSalt: undefined,
-    work: {
-      prompt: { kind: 'chat', messages: [...system, ...body.messages], documents: [] },
-      promptField: 'messages',
-      n: 1,
-      maxTokens: body.max_tokens,
-      stop: body.stop_sequences,
-      cache: DEFAULT_CACHE,
-      priority: 0,
-      deadlineMs: undefined,
-      sampling: { ...GREEDY, temperature: body.temperature, topP: body.top_p, topK: body.top_k },
-    },
-  };
+/** A request in the words of the service. */
+export function messagesBody(limits: Limits): z.ZodType<Parsed> {
+  return messagesSchema(limits).transform((body) => {
+    const system = body.system === undefined ? [] : [{ role: 'system' as const, content: body.system }];
+    return {
+      model: body.model,
+      stream: body.stream,
+      includeUsage: true,
+      cacheSalt: undefined,
+      work: {
+        prompt: { kind: 'chat', messages: [...system, ...body.messages], documents: [] },
+        promptField: 'messages',
+        n: 1,
+        maxTokens: body.max_tokens,
+        stop: body.stop_sequences,
+        cache: DEFAULT_CACHE,
+        priority: 0,
+        deadlineMs: undefined,
+        sampling: { ...GREEDY, temperature: body.temperature, topP: body.top_p, topK: body.top_k },
+      },
+    };
+  });
 }

@@ -6,6 +6,7 @@ import type { RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
 import { withoutApiKeys } from '../tenants/api-key.js';
+import { spanOf } from './request-span.js';
 
 interface LoggedError extends Error {
   readonly code?: unknown;
@@ -20,6 +21,10 @@ export function requestLog(logger: Logger): RequestHandler {
   return pinoHttp({
     logger,
     wrapSerializers: false,
+    customProps: (_req, res) => {
+      const span = spanOf(res);
+      return span === undefined ? {} : { trace_id: span.traceId, span_id: span.spanId };
+    },
     customLogLevel: (_req, res, error) => {
       if (error !== undefined || res.err !== undefined || res.statusCode >= 500) return 'error';
       return res.statusCode >= 400 ? 'warn' : 'info';

@@ -34,20 +34,25 @@ export interface ServerOptions {
   readonly timeouts?: HttpTimeouts;
   /** Called first by `close()`: the service refuses new requests from now on. */
   readonly onShutdown?: () => void;
+  /** Called when that time is over and answers are still in progress: it ends them with an error, as far as it can. */
+  readonly onCut?: () => void;
 }
+
+/** How long it may take until an answer has ended with its error, and the client has taken it. */
+const CUT_MS = 5000;
 
 export interface RunningServer {
   readonly url: string;
   /**
-   * Stops accepting, lets answers in progress end until the timeout, then cuts them (their requests are aborted).
-   * Resolves when no connection is left. Idempotent.
+   * Stops accepting, and lets answers in progress end until the timeout; what is left then is ended with an error, and cut
+   * where the client does not take it. Resolves when no connection is left. Idempotent.
    */
   close(): Promise<void>;
 }
 
 /** Listens, or rejects with the system's error (`EADDRINUSE`, `EACCES`, …). */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { app, host, port, shutdownTimeoutMs, timeouts = DEFAULT_TIMEOUTS, onShutdown } = options;
+  const { app, host, port, shutdownTimeoutMs, timeouts = DEFAULT_TIMEOUTS } = options;
   const server = createServer({
     headersTimeout: timeouts.headersMs,
     requestTimeout: timeouts.requestMs,
@@ -73,8 +78,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   server.on('request', app);
 
   const stop = async () => {
-    onShutdown?.();
-    const timer = setTimeout(() => server.closeAllConnections(), shutdownTimeoutMs);
+    options.onShutdown?.();
+    let timer = setTimeout(() => {
+      options.onCut?.();
+      timer = setTimeout(() => server.closeAllConnections(), CUT_MS);
+    }, shutdownTimeoutMs);
     const ended = once(server, 'close');
     server.close();
     for (const socket of idle) socket.destroy();

@@ -44,8 +44,13 @@ function drainOrClose(res: ServerResponse): Promise<void> {
 
 /** Sends one event and waits for room for the next. */
 export async function sendEvent(res: ServerResponse, event: StreamEvent): Promise<void> {
-  if (res.destroyed) return;
+  if (res.destroyed || res.writableEnded) return;
   if (!res.write(frame(event))) await drainOrClose(res);
+}
+
+/** Says where the stream begins, so that a client can go on from there though no event came yet. It is no event. */
+export function sendPosition(res: ServerResponse, id: number): void {
+  if (!res.destroyed) res.write(`id: ${id}\n\n`);
 }
 
 /** Sends what no client sees, so that a proxy does not take a quiet stream for a dead one. */

@@ -2,12 +2,9 @@
  * `/v1/cache/stats`: what requests came to. Without parameters since the process started, with the present state of the
  * cache; for a window of time, by group or in steps, over restarts. What can't be known is null, zero is zero.
  */
-import type { RequestHandler } from 'express';
 import { z } from 'zod';
-import { DIMENSIONS } from '../history/count-table.js';
 import type { History } from '../history/history.js';
-import { WINDOW_NAMES } from '../history/resolutions.js';
-import { TIERS, type Tier } from '../serving/completion.js';
+import type { Tier } from '../serving/completion.js';
 import {
   blendedOf,
   blendedTokensOf,
@@ -27,57 +24,18 @@ import type {
   TierReading,
 } from '../serving/statistics.js';
 import { requireAdminRole } from './identity.js';
-import { validate } from './validate.js';
-
-const STEP_SECONDS_MAX = 90 * 86_400;
-const UNIT_SECONDS: ReadonlyMap<string, number> = new Map([
-  ['s', 1],
-  ['m', 60],
-  ['h', 3600],
-  ['d', 86_400],
-]);
-const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$/;
-
-/** Milliseconds since the epoch: of whole seconds, or of a time with its zone. */
-const instant = z.string().transform((text, context) => {
-  const ms = /^\d{1,11}$/.test(text)
-    ? Number(text) * 1000
-    : INSTANT.test(text)
-      ? Date.parse(text)
-      : Number.NaN;
-  if (!Number.isNaN(ms)) return ms;
-  context.addIssue({
-    code: 'custom',
-    message: 'must be seconds since the epoch, or a time like 2026-11-25T04:00:00Z',
-  });
-  return z.NEVER;
-});
-
-/** Milliseconds: of whole seconds, or of a number with its unit. */
-const duration = z.string().transform((text, context) => {
-  const [, count, unit] = /^(\d{1,9})([smhd]?)$/.exec(text) ?? [];
-  const seconds = Number(count) * (UNIT_SECONDS.get(unit ?? '') ?? 1);
-  if (seconds > 0 && seconds <= STEP_SECONDS_MAX) return seconds * 1000;
-  context.addIssue({
-    code: 'custom',
-    message: 'must be seconds, or a number with s, m, h or d, and at most 90 days',
-  });
-  return z.NEVER;
-});
-
-const windowQuery = z.strictObject({
-  window: z.enum(WINDOW_NAMES).optional(),
-  group_by: z.enum(DIMENSIONS).optional(),
-});
-
-const seriesQuery = z.strictObject({
-  from: instant.optional(),
-  to: instant.optional(),
-  step: duration.optional(),
-});
+import { json, type Operation, operation } from './operation.js';
+import {
+  type counts as countsAnswer,
+  type countsByTier,
+  processStatistics,
+  statisticsHistory,
+  windowStatistics,
+} from './statistics-answers.js';
+import { seriesQuery, windowQuery } from './statistics-schema.js';
 
 /** Of any requests: one, a window, a group, a step. */
-export function countsJson(counts: Counts) {
+export function countsJson(counts: Counts): z.output<typeof countsAnswer> {
   return {
     requests: {
       completed: counts.completed,
@@ -103,9 +61,11 @@ function tokensByTierJson(counts: Counts) {
   return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
 }
 
-function countsByTierJson(counts: Counts) {
+function countsByTierJson(counts: Counts): z.output<typeof countsByTier> {
   return { ...countsJson(counts), by_tier: tokensByTierJson(counts) };
 }
+
+type ProcessJson = z.output<typeof processStatistics>;
 
 function tierJson(tier: TierReading | undefined) {
   return {
@@ -129,7 +89,7 @@ function mapValues<In, Out>(
 }
 
 /** Null without a disk tier. */
-function diskJson(disk: DiskReading | undefined) {
+function diskJson(disk: DiskReading | undefined): ProcessJson['disk'] {
   if (disk === undefined) return null;
   return {
     state: disk.state,
@@ -146,7 +106,7 @@ function diskJson(disk: DiskReading | undefined) {
 }
 
 /** Null where none is kept. */
-function historyJson(history: HistoryReading | undefined) {
+function historyJson(history: HistoryReading | undefined): ProcessJson['history'] {
   if (history === undefined) return null;
   return {
     faults: history.faults,
@@ -155,20 +115,24 @@ function historyJson(history: HistoryReading | undefined) {
   };
 }
 
-function processJson(statistics: Statistics) {
+function processJson(statistics: Statistics): ProcessJson {
   const { tiers, radixNodes, cachedChunks, disk, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
+  const ofTier = (tier: Tier) => ({ ...tokens[tier], ...tierJson(tiers[tier]) });
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
-    by_tier: Object.fromEntries(TIERS.map((tier) => [tier, { ...tokens[tier], ...tierJson(tiers[tier]) }])),
+    by_tier: { device: ofTier('device'), host: ofTier('host'), disk: ofTier('disk') },
     disk: diskJson(disk),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
   };
 }
 
-function windowJson(history: History, { window = 'all', group_by: groupBy }: z.output<typeof windowQuery>) {
+function windowJson(
+  history: History,
+  { window = 'all', group_by: groupBy }: z.output<typeof windowQuery>,
+): z.output<typeof windowStatistics> {
   const { sinceMs, total, groups } = history.read(window, groupBy);
   return {
     window,
@@ -181,37 +145,69 @@ function windowJson(history: History, { window = 'all', group_by: groupBy }: z.o
   };
 }
 
-/** Without a history no parameter is known. */
-export function cacheStats(statistics: Statistics, history: History | undefined): RequestHandler {
-  return (req, res) => {
-    if (history === undefined || Object.keys(req.query).length === 0) {
-      validate(z.strictObject({}), req.query);
-      res.json(processJson(statistics));
-    } else {
-      const query = validate(windowQuery, req.query);
-      // Who else there is, and what they do, is not for everybody.
-      if (query.group_by === 'tenant') requireAdminRole(res);
-      res.json(windowJson(history, query));
-    }
+function seriesJson(
+  history: History,
+  { from: fromMs, to: toMs, step: stepMs }: z.output<typeof seriesQuery>,
+): z.output<typeof statisticsHistory> {
+  const series = history.series({ fromMs, toMs, stepMs });
+  const { points } = series;
+  const starts = Math.round((series.toMs - series.fromMs) / series.stepMs);
+  const found = new Map(points.map(({ startMs, counts }) => [startMs, counts]));
+  return {
+    from: new Date(series.fromMs).toISOString(),
+    to: new Date(series.toMs).toISOString(),
+    step_seconds: series.stepMs / 1000,
+    points: Array.from({ length: starts }, (_, i) => {
+      const startMs = series.fromMs + i * series.stepMs;
+      const counts = found.get(startMs) ?? noCounts();
+      return { start: new Date(startMs).toISOString(), ...countsByTierJson(counts) };
+    }),
   };
 }
 
-export function cacheStatsHistory(history: History): RequestHandler {
-  return (req, res) => {
-    const { from: fromMs, to: toMs, step: stepMs } = validate(seriesQuery, req.query);
-    const series = history.series({ fromMs, toMs, stepMs });
-    const { points } = series;
-    const starts = Math.round((series.toMs - series.fromMs) / series.stepMs);
-    const found = new Map(points.map(({ startMs, counts }) => [startMs, counts]));
-    res.json({
-      from: new Date(series.fromMs).toISOString(),
-      to: new Date(series.toMs).toISOString(),
-      step_seconds: series.stepMs / 1000,
-      points: Array.from({ length: starts }, (_, i) => {
-        const startMs = series.fromMs + i * series.stepMs;
-        const counts = found.get(startMs) ?? noCounts();
-        return { start: new Date(startMs).toISOString(), ...countsByTierJson(counts) };
+/** Without a history no parameter is known. */
+export function statisticsOperations(statistics: Statistics, history: History | undefined): Operation[] {
+  const stats = {
+    id: 'getStatistics',
+    method: 'get',
+    path: '/v1/cache/stats',
+    tag: 'statistics',
+    summary: 'What requests came to: without parameters since the process started, else in a time.',
+  } as const;
+  if (history === undefined) {
+    return [
+      operation({
+        ...stats,
+        query: z.strictObject({}),
+        answers: { 200: json(processStatistics) },
+        handle: ({ res }) => void res.json(processJson(statistics)),
       }),
-    });
-  };
+    ];
+  }
+  return [
+    operation({
+      ...stats,
+      query: windowQuery,
+      answers: { 200: json(z.union([processStatistics, windowStatistics])) },
+      errors: ['insufficient_permissions', 'statistics_unavailable'],
+      handle: ({ query, res }) => {
+        // Who else there is, and what they do, is not for everybody.
+        if (query.group_by === 'tenant') requireAdminRole(res);
+        const isOfProcess = Object.keys(query).length === 0;
+        res.json(isOfProcess ? processJson(statistics) : windowJson(history, query));
+      },
+    }),
+    operation({
+      id: 'getStatisticsHistory',
+      method: 'get',
+      path: '/v1/cache/stats/history',
+      tag: 'statistics',
+      summary: 'What requests came to, in the steps of a time.',
+      query: seriesQuery,
+      answers: { 200: json(statisticsHistory) },
+      errors: ['statistics_unavailable'],
+      example: { query: { step: '5m' } },
+      handle: ({ query, res }) => void res.json(seriesJson(history, query)),
+    }),
+  ];
 }

@@ -1,18 +1,10 @@
 /** Whose part of the cache a request means: its own, or for admins that of another tenant, or of all. */
 import type { Response } from 'express';
-import { z } from 'zod';
 import type { CacheDesk } from '../control/cache-desk.js';
 import { RadixkvError } from '../errors.js';
 import { identityOf, requireAdminRole } from './identity.js';
 import { saltedNamespace, tenantOf } from './namespace.js';
-
-/** Means all tenants. */
-export const EVERY_TENANT = '*';
-
-export const tenantName = z
-  .string()
-  .regex(/^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$/, 'must be the name of a tenant, or *')
-  .describe('The tenant whose part is meant, `*` for all. Only admins may name others.');
+import { EVERY_TENANT } from './steering-schema.js';
 
 /**
  * The owners that a tenant's name means; without one, who asks.

@@ -6,7 +6,8 @@ import type { TokenLogprob } from '../serving/completion.js';
 import type { Dialect } from './dialect.js';
 import type { Limits } from './limits.js';
 import { openAiAnswers } from './openai-answer.js';
-import { parseText, textSchema } from './text-schema.js';
+import { textCompletion, textCompletionEvent } from './openai-answers.js';
+import { textBody } from './text-schema.js';
 
 /** Code points that begin in `bytes`: a token may end within one, so its text can't be counted. */
 function codePoints(bytes: readonly number[]): number {
@@ -33,12 +34,14 @@ function logprobsJson(tokens: readonly TokenLogprob[], startOffset: number) {
 }
 
 export function createTextDialect(limits: Limits): Dialect {
-  const schema = textSchema(limits);
   return {
     endpoint: 'completions',
     path: '/v1/completions',
     idPrefix: 'cmpl-',
-    parse: (body) => parseText(schema, body),
+    operation: { id: 'createCompletion', summary: 'Continues a text, in OpenAI’s older format.' },
+    example: { prompt: 'A radix tree is', max_tokens: 8 },
+    body: textBody(limits),
+    answers: { whole: textCompletion, event: textCompletionEvent },
     ...openAiAnswers({
       replyObject: 'text_completion',
       chunkObject: 'text_completion',

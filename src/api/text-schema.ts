@@ -10,6 +10,7 @@ import {
 import type { Parsed } from './dialect.js';
 import {
   defaulted,
+  looksLike,
   optional,
   refuseStreamOptionsAlone,
   samplingOf,
@@ -18,7 +19,6 @@ import {
   unsupported,
 } from './fields.js';
 import type { Limits } from './limits.js';
-import { validate } from './validate.js';
 
 /** What the original endpoint generates when the request does not say. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -31,8 +31,17 @@ function isTokens(value: unknown): value is number[] {
   );
 }
 
-/** A string, its tokens, or a list with one of these. */
-export const prompt = z.unknown().transform((value, context): Prompt => {
+const tokens = z
+  .array(
+    z
+      .int()
+      .min(0)
+      .max(2 ** 31 - 1),
+  )
+  .min(1);
+const someText = z.string().min(1);
+
+const anyPrompt = z.unknown().transform((value, context): Prompt => {
   const refuse = (message: string, code = 'invalid_value') => {
     context.issues.push({ code: 'custom', message, params: { code }, input: value });
     return z.NEVER;
@@ -48,6 +57,12 @@ export const prompt = z.unknown().transform((value, context): Prompt => {
   const wellFormed = text.safeParse(single);
   return wellFormed.success ? { kind: 'text', text: single } : refuse('must be well-formed Unicode');
 });
+
+/** A string, its tokens, or a list with one of these. */
+export const prompt = looksLike(
+  z.union([someText, tokens, z.array(someText).length(1), z.array(tokens).length(1)]),
+  anyPrompt,
+);
 
 /** The schema of a text completion request. Fields named with `unsupported` are refused by their name. */
 export function textSchema(limits: Limits) {
@@ -73,10 +88,9 @@ export function textSchema(limits: Limits) {
     });
 }
 
-/** @throws RadixkvError `invalid_value` or `unsupported_field`, with the field as `param`. */
-export function parseText(schema: ReturnType<typeof textSchema>, input: unknown): Parsed {
-  const body = validate(schema, input);
-  return {
+/** A request in the words of the service. */
+export function textBody(limits: Limits): z.ZodType<Parsed> {
+  return textSchema(limits).transform((body) => ({
     model: body.model,
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
@@ -92,5 +106,5 @@ export function parseText(schema: ReturnType<typeof textSchema>, input: unknown)
       deadlineMs: body.deadline_ms,
       sampling: samplingOf(body, body.logprobs),
     },
-  };
+  }));
 }

@@ -1,7 +1,14 @@
 /** `usage` and `timings` of an answer. Zero is printed; what can't be known is null. */
+import type { z } from 'zod';
 import { type BlendTimings, type Timings, tokensOf, type Usage } from '../serving/completion.js';
+import type { timings as timingsAnswer, usage as usageAnswer } from './openai-answers.js';
 
-export function usageJson({ promptTokens, completionTokens, cachedTokens, blendedTokens }: Usage) {
+export function usageJson({
+  promptTokens,
+  completionTokens,
+  cachedTokens,
+  blendedTokens,
+}: Usage): z.output<typeof usageAnswer> {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
@@ -33,7 +40,7 @@ function blendJson({ prepareMs, loadMs, rotateMs, selectMs, recomputeMs }: Blend
  * Not part of OpenAI's format. `tokens_per_second` is the rate of decode over all `choices`, whose first tokens come
  * from prefill; null when nothing was decoded. `blend` is there only when something was blended.
  */
-export function timingsJson(usage: Usage, timings: Timings, choices: number) {
+export function timingsJson(usage: Usage, timings: Timings, choices: number): z.output<typeof timingsAnswer> {
   const decodedTokens = usage.completionTokens - choices;
   return {
     queue_ms: rounded(timings.queueMs),

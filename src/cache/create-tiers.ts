@@ -104,7 +104,9 @@ export async function createTiers(
     },
   });
   const isMeasured = options.breakEven === 'auto';
-  disk?.opened.catch((error: unknown) => options.logger?.error({ error }, 'the disk tier can not be used'));
+  disk?.opened.catch((error: unknown) =>
+    options.logger?.error({ err: error }, 'the disk tier can not be used'),
+  );
   return new Tiers({ prefixes, store: store!, disk, layout, breakEven, isMeasured });
 }
 

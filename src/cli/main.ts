@@ -4,12 +4,16 @@
  * `RADIXKV_DEBUG=1`.
  */
 import { CommanderError } from 'commander';
-import { messageOf } from '../errno.js';
+import { errnoOf, messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { systemClock } from '../model/clock.js';
 import { createProgram } from './program.js';
 import { createTerminal } from './terminal.js';
 
+// A reader that has seen enough (`| head`) is no error, and must not end a server.
+process.stdout.on('error', (error) => {
+  if (errnoOf(error) !== 'EPIPE') throw error;
+});
 const terminal = createTerminal(process.stdout, process.stderr, systemClock);
 try {
   await createProgram(terminal).parseAsync();

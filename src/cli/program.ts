@@ -1,13 +1,13 @@
 /** The commands of `radixkv` and their help. */
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { z } from 'zod';
 import { systemClock } from '../model/clock.js';
 import { ROLES } from '../tenants/tenant.js';
+import { packageVersion } from '../version.js';
 import { type ExportChoices, runExport, runImportArchive } from './archives.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
+import { CONFIG_FORMATS, runCheckConfig, runConfigSchema, runPrintConfig } from './config.js';
 import { runDoctor } from './doctor.js';
-import { addOptions, readOptions } from './flags.js';
+import { addOptions, readOptions, readSettings } from './flags.js';
 import {
   type LimitTexts,
   runCreateKey,
@@ -57,6 +57,11 @@ export function createProgram(terminal: Terminal): Command {
     terminal,
   );
 
+  addConfigCommands(
+    program.command('config').description('show the options in force, check a configuration file'),
+    terminal,
+  );
+
   addOptions(program.command('doctor'))
     .description('check this machine for serving with these options; say how to fix what is wrong')
     .option('--json', 'print the result as JSON')
@@ -82,8 +87,26 @@ export function createProgram(terminal: Terminal): Command {
 
   return program.addHelpText(
     'after',
-    '\nEvery option can also be set in the environment, see "radixkv serve --help".',
+    '\nEvery option can also be set in the environment, see "radixkv serve --help", or in a file, see "radixkv config --help".',
   );
+}
+
+function addConfigCommands(config: Command, terminal: Terminal): void {
+  addOptions(config.command('print'))
+    .description('print the options in force, as a file that --config takes')
+    .option('--format <format>', `one of ${CONFIG_FORMATS.join(', ')}`, 'yaml')
+    .option('--sources', 'say where each value is from')
+    .action((flags: { format: string; sources?: boolean }, command: Command) =>
+      runPrintConfig(readSettings(command), flags, terminal),
+    );
+  config
+    .command('check <file>')
+    .description('check a configuration file, and nothing else')
+    .action((file: string) => runCheckConfig(file, terminal));
+  config
+    .command('schema')
+    .description('print the JSON Schema of configuration files, for editors')
+    .action(() => runConfigSchema(terminal));
 }
 
 function addModelCommands(model: Command, terminal: Terminal): void {
@@ -195,9 +218,4 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .action((name: string, flags: LimitTexts, command: Command) =>
       runSetTenant(name, flags, readOptions(command, ['dataDir']), terminal),
     );
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
 }

@@ -1,8 +1,9 @@
 /**
- * The options of `radixkv serve`: one table of flag, environment variable, default and check.
+ * The options of `radixkv serve`: one table of flag, environment variable, key in a configuration file, default and
+ * check.
  *
- * The command line builds its flags from the table; every value arrives as text (a flag, an environment variable or
- * a default) and leaves as a typed `ServeOptions`. Knows no command-line library.
+ * The command line builds its flags from the table; every value arrives as text (a flag, an environment variable, a
+ * line of a file or a default) and leaves as a typed `ServeOptions`. Knows no command-line library and reads no file.
  */
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -17,6 +18,7 @@ import {
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { parseBytes } from './bytes.js';
+import { withoutCredentials } from './credentials.js';
 import { availableCores, defaultDataDirectory } from './machine.js';
 
 /** Weight formats one can ask for; `auto` takes the fastest that keeps the model's quality. */
@@ -32,6 +34,9 @@ export type DiskCodecOption = (typeof DISK_CODEC_OPTIONS)[number];
 
 export const BREAK_EVEN_OPTIONS = ['auto', 'off'] as const;
 export type BreakEvenOption = (typeof BREAK_EVEN_OPTIONS)[number];
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface ServeOptions {
   readonly host: string;
@@ -86,6 +91,12 @@ export interface ServeOptions {
   readonly tpotTargetMs: number;
   /** Milliseconds for which a request may be overtaken by those with more in the cache. */
   readonly patienceMs: number;
+  readonly logLevel: LogLevel;
+  /** Base address of the OpenTelemetry collector; undefined: that of OpenTelemetry's own variables, if any. */
+  readonly otlpEndpoint: string | undefined;
+  /** Milliseconds from the signal to the end of what is being answered, and from then on to that of the process. */
+  readonly drainMs: number;
+  readonly flushMs: number;
 }
 
 export interface OptionRow {
@@ -188,13 +199,32 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     'how long a request may be overtaken by later ones with more in the cache',
     () => '5000',
   ),
+  row('logLevel', '<level>', `least of what is logged: ${LOG_LEVELS.join(', ')}`, () => 'warn'),
+  row(
+    'otlpEndpoint',
+    '<url>',
+    'OpenTelemetry collector that traces are sent to, as http://127.0.0.1:4318 (default: none)',
+  ),
+  row(
+    'drainMs',
+    '<milliseconds>',
+    'how long answers under way may go on once the server is to stop',
+    () => '30000',
+  ),
+  row(
+    'flushMs',
+    '<milliseconds>',
+    'how long it may take after that to write what is to be kept; then the process is ended',
+    () => '20000',
+  ),
 ];
 
 const path = z
   .string()
   .min(1, 'must not be empty')
   .transform((text) => resolve(text));
-const SCHEMA = z.object({
+/** Of the texts. */
+export const OPTION_SCHEMA = z.object({
   host: z.string().regex(/^\S+$/, 'must be a host name or address'),
   port: integer(0, 65535),
   requireKeys: flag(),
@@ -229,6 +259,10 @@ const SCHEMA = z.object({
   maxQueueTokens: integer(1, 100_000_000),
   tpotTargetMs: integer(1, 60_000),
   patienceMs: integer(0, 3_600_000),
+  logLevel: choice(LOG_LEVELS),
+  otlpEndpoint: httpUrl().optional(),
+  drainMs: integer(0, 3_600_000),
+  flushMs: integer(1, 3_600_000),
 });
 
 /** Option values as text; what is absent takes its default. */
@@ -246,17 +280,17 @@ export function parseServeOptions(
 ): ServeOptions {
   const filled: Record<string, string | undefined> = {};
   for (const option of SERVE_OPTION_ROWS) filled[option.key] = texts[option.key] ?? option.defaultText?.();
-  const parsed = SCHEMA.safeParse(filled);
+  const parsed = OPTION_SCHEMA.safeParse(filled);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
     const option = SERVE_OPTION_ROWS.find((candidate) => candidate.key === issue.path[0])!;
     const got = filled[option.key];
-    const suffix = issue.message.includes(', got ') ? '' : `, got "${got}"`;
+    const suffix = issue.message.includes(', got ') ? '' : `, got "${withoutCredentials(got ?? '')}"`;
     throw new RadixkvError('invalid_value', `${blame(option)} ${issue.message}${suffix}`, {
       param: flagOf(option),
     });
   }
-  const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile } = parsed.data;
+  const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } = parsed.data;
   if (parsed.data.requireKeys && parsed.data.insecureNoKeys) {
     throw new RadixkvError('invalid_value', '--require-keys and --insecure-no-keys contradict each other');
   }
@@ -266,12 +300,26 @@ export function parseServeOptions(
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
     documentTemplateFile,
+    otlpEndpoint,
   };
 }
 
 /** The flag without its placeholder: `--data-dir`. */
 export function flagOf(option: OptionRow): string {
   return option.flags.split(' ')[0]!;
+}
+
+/** The key in a configuration file: the flag without its dashes. */
+export function fileKeyOf(option: OptionRow): string {
+  return flagOf(option).slice(2);
+}
+
+export function isPath({ flags }: OptionRow): boolean {
+  return flags.endsWith('<path>');
+}
+
+export function isSize({ flags }: OptionRow): boolean {
+  return flags.endsWith('<size>');
 }
 
 function row(
@@ -288,6 +336,12 @@ function row(
 
 function choice<Option extends string>(options: readonly Option[]) {
   return z.enum(options, { error: `must be one of ${options.join(', ')}` });
+}
+
+function httpUrl() {
+  return z
+    .string()
+    .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), 'must be an http or https URL');
 }
 
 function flag() {

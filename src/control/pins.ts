@@ -75,7 +75,7 @@ export class Pins {
       if (outcome === 'pinned') this.#pins.set(id, pin);
       else this.#drop(id);
       if (outcome === 'over budget' || outcome === 'missing')
-        this.#logger?.warn({ id, outcome }, 'a pin could not be restored');
+        this.#logger?.warn({ pin: id, reason: outcome }, 'a pin could not be restored');
     }
   }
 
@@ -171,7 +171,7 @@ export class Pins {
       return work();
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
-      this.#logger?.error({ error }, 'the file of pins can not be used');
+      this.#logger?.error({ err: error }, 'the file of pins can not be used');
       return undefined;
     }
   }

@@ -5,6 +5,7 @@
  * knows the other's words.
  */
 import type { SelectorName } from '#blend';
+import type { RequestTrace } from './request-trace.js';
 
 export interface ChatMessage {
   readonly role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
@@ -107,6 +108,8 @@ export interface CompletionRequest {
   readonly deadlineMs: number | undefined;
   /** Fires when the client goes away: the service frees everything the request holds. */
   readonly signal: AbortSignal;
+  /** Absent: nobody traces it. */
+  readonly trace?: RequestTrace;
 }
 
 export interface TokenLogprob {

@@ -3,6 +3,7 @@
  * has one counter; only the histograms live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { ERROR_CODES } from '../errors.js';
 import { TIERS, tokensOf } from './completion.js';
 import { OUTCOMES } from './counts.js';
 import { ENDPOINTS, type RequestRecord, type Statistics } from './statistics.js';
@@ -50,6 +51,12 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     labelNames: ['endpoint', 'outcome'],
     registers,
   });
+  const errors = new Counter({
+    name: 'radixkv_errors_total',
+    help: 'Answers with an error, of all routes, by code.',
+    labelNames: ['code'],
+    registers,
+  });
   const prompt = new Counter({
     name: 'radixkv_prompt_tokens_total',
     help: 'Prompt tokens by where their KV came from.',
@@ -88,13 +95,19 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'How often a request that was computed gave way to another one.',
     registers,
   });
+  const restarts = new Counter({
+    name: 'radixkv_engine_restarts_total',
+    help: 'How often the engine was lost and started again, or that was tried.',
+    registers,
+  });
   return () => {
-    for (const counter of [requests, prompt, blended, completion, saved, unpriced, evictions, preemptions])
-      counter.reset();
+    const all = [requests, errors, prompt, blended, completion, saved, unpriced, evictions];
+    for (const counter of [...all, preemptions, restarts]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
     }
+    for (const code of ERROR_CODES) errors.inc({ code }, statistics.errors(code));
     const { tokens } = statistics;
     for (const tier of TIERS) {
       prompt.inc({ source: tier }, tokens.cached[tier]);
@@ -105,8 +118,9 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     completion.inc(tokens.completion);
     saved.inc(statistics.counts.savedUs / 1e6);
     unpriced.inc(statistics.counts.unpricedTokens);
-    const { evictions: evicted, preemptions: gaveWay } = statistics.gauges();
+    const { evictions: evicted, preemptions: gaveWay, engineRestarts } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
+    restarts.inc(engineRestarts ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
     }
@@ -161,6 +175,21 @@ function historyCounters(statistics: Statistics, registers: Registry[]): () => v
   };
 }
 
+/** Returns what copies the counters of traces; without any they have no samples. */
+function traceCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const spans = new Counter({
+    name: 'radixkv_trace_spans_total',
+    help: 'Spans of traces by what became of them.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  return () => {
+    spans.reset();
+    for (const [outcome, count] of Object.entries(statistics.gauges().traces?.spans ?? {}))
+      spans.inc({ outcome }, count);
+  };
+}
+
 function setOrRemove(target: Gauge, value: number | undefined, labels: Record<string, string> = {}): void {
   if (value === undefined) target.remove(labels);
   else target.set(labels, value);
@@ -176,6 +205,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     'tier',
     'class',
   ]);
+  const ready = gauge('ready', '1 when requests are taken, 0 when not.');
   const active = gauge('active_sequences', 'Sequences that prefill or decode.');
   const queued = gauge('queued_requests', 'Requests that wait for their prefill.');
   const nodes = gauge('radix_nodes', 'Nodes of the radix trees.');
@@ -195,6 +225,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
         classBytes.set({ tier, class: name }, held);
       }
     }
+    setOrRemove(ready, reading.isReady === undefined ? undefined : Number(reading.isReady));
     setOrRemove(active, reading.activeSequences);
     setOrRemove(queued, reading.queuedRequests);
     setOrRemove(nodes, reading.radixNodes);
@@ -213,6 +244,7 @@ export function createMetrics(statistics: Statistics): Metrics {
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
+  const copyTraceCounters = traceCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
   return {
     contentType: registry.contentType,
@@ -220,6 +252,7 @@ export function createMetrics(statistics: Statistics): Metrics {
       copyCounters();
       copyDiskCounters();
       copyHistoryCounters();
+      copyTraceCounters();
       copyGauges();
       return registry.metrics();
     },

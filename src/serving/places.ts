@@ -229,6 +229,7 @@ export class Places {
     sequence.run = runs[0];
     this.#endPause(sequence);
     this.active.add(sequence);
+    sequence.request.trace?.phase('decode');
     return true;
   }
 
@@ -252,6 +253,7 @@ export class Places {
       sequence.beginAgain(rows);
     }
     this.queue.push(sequence);
+    sequence.request.trace?.phase('queue');
     this.#user.notify();
   }
 

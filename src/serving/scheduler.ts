@@ -37,6 +37,10 @@ const SETTLE_TOKENS = 64;
 /** While requests are computed, one tile of a passage that is wanted ahead of time follows so many steps. */
 const STEPS_PER_PASSAGE_TILE = 16;
 
+export function shuttingDown(): RadixkvError {
+  return new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
+}
+
 export class Scheduler {
   readonly #cache: KvCache;
   readonly #engine: Engine;
@@ -53,7 +57,10 @@ export class Scheduler {
   /** Something happened since the last step began. */
   #isNotified = false;
   #isClosed = false;
+  #isCut = false;
   #isIdle = false;
+  /** One function, so that a signal that many requests share has it once. */
+  readonly #onAbort = () => this.#notify();
   readonly #loop: Promise<void>;
   #idleWaiters: (() => void)[] = [];
 
@@ -101,7 +108,7 @@ export class Scheduler {
   submit(sequence: Sequence): void {
     this.#places.join(sequence);
     const { signal, deadlineMs } = sequence.request;
-    signal.addEventListener('abort', () => this.#notify(), { once: true });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
     if (deadlineMs !== undefined) sequence.alarm = setTimeout(() => this.#notify(), deadlineMs);
     this.#notify();
   }
@@ -109,7 +116,7 @@ export class Scheduler {
   /** Computes a passage ahead of time, when its turn comes; the task tells when it is done. */
   submitPassage(task: PassageTask): void {
     this.#passages.add(task);
-    task.signal.addEventListener('abort', () => this.#notify(), { once: true });
+    task.signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#notify();
   }
 
@@ -134,15 +141,27 @@ export class Scheduler {
     this.#notify();
   }
 
-  /** Fails what is queued or active, and stops. */
+  /** Fails what is queued or active, before the next step. @returns how many there are */
+  cut(): number {
+    this.#isCut = true;
+    this.#notify();
+    return this.queued + this.active;
+  }
+
+  /** Stops after the step under way, and fails what is queued or active. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    const error = new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
-    for (const sequence of [...this.#places.queue, ...this.#places.active]) this.#fail(sequence, error);
-    for (const task of this.#passages) task.fail(error);
-    this.#passages.clear();
     this.#notify();
     await this.#loop;
+    this.#failAll();
+    for (const task of this.#passages) task.fail(shuttingDown());
+    this.#passages.clear();
+  }
+
+  /** Between two steps only: within one, a run may be in use. */
+  #failAll(): void {
+    const error = shuttingDown();
+    for (const sequence of [...this.#places.queue, ...this.#places.active]) this.#fail(sequence, error);
   }
 
   async #run(): Promise<void> {
@@ -195,6 +214,7 @@ export class Scheduler {
   }
 
   #dropUnwanted(): void {
+    if (this.#isCut) this.#failAll();
     for (const sequence of [...this.#places.queue, ...this.#places.active]) {
       if (sequence.isAborted) {
         sequence.end();
@@ -232,6 +252,7 @@ export class Scheduler {
     const startedAt = performance.now();
     const step = await sequence.blendSteps.next();
     this.#places.charge(sequence, performance.now() - startedAt);
+    sequence.request.trace?.step('blend', startedAt);
     if (step.done === true) {
       this.#places.endPrefetch(sequence);
       await this.#answer(sequence, step.value);
@@ -261,9 +282,11 @@ export class Scheduler {
     { end, samplers }: { readonly end: number; readonly samplers: readonly number[] },
   ): Promise<readonly SampledToken[]> {
     const start = run.length;
+    const startedAt = performance.now();
     const tokens = run.tokens.slice(start, end);
     const call = { op: 'prefill', run: run.id, start, tokens, samplers } as const;
     const { result, ms } = await this.#engine.call<'prefill'>(call);
+    sequence.request.trace?.step('tile', startedAt, tokens.length);
     this.#policy.prefillCosts.measured({ start, tokens: tokens.length }, ms);
     this.#places.charge(sequence, ms);
     this.#cache.prefilled(tokens.length, ms);
@@ -277,7 +300,10 @@ export class Scheduler {
     for (const [index, sampler] of [...sequence.samplers].entries()) {
       const choice = sequence.choices[index]!;
       const { token: nextToken } = sampled[index]!;
-      sequence.branches.push(await this.#branch({ sequence, choice, sampler, nextToken, rows: 0 }));
+      const branch = await this.#branch({ sequence, choice, sampler, nextToken, rows: 0 });
+      // The engine may have been lost meanwhile: the sequence has given back what it had.
+      if (!this.#places.active.has(sequence)) return;
+      sequence.branches.push(branch);
     }
     // Not before there is memory for every answer, so that a request without it fails before its first text.
     sequence.firstToken();

@@ -122,6 +122,7 @@ export class Sequence implements Waiting {
     this.arrivedAt = options.now();
     const { deadlineMs } = options.request;
     this.deadlineAt = deadlineMs === undefined ? undefined : this.arrivedAt + deadlineMs;
+    options.request.trace?.phase('queue');
     const emit = (event: CompletionEvent) => this.events.push(event);
     this.choices = Array.from({ length: options.request.n }, (_, index) => options.createChoice(index, emit));
   }
@@ -192,7 +193,9 @@ export class Sequence implements Waiting {
   /** @param wasNeeded false when there was nothing to load. */
   loaded(wasNeeded: boolean): void {
     this.#loading = 'done';
-    if (wasNeeded) this.#loadMs = this.#now() - this.#loadBeganAt;
+    if (!wasNeeded) return;
+    this.#loadMs = this.#now() - this.#loadBeganAt;
+    this.request.trace?.step('load', this.#loadBeganAt);
   }
 
   /**
@@ -215,11 +218,13 @@ export class Sequence implements Waiting {
 
   opened(): void {
     this.#openedAt ??= this.#now();
+    this.request.trace?.phase('prefill');
   }
 
   /** The prompt is computed, and its answers begin: once. */
   firstToken(): void {
     this.#firstTokenAt = this.#now();
+    this.request.trace?.phase('decode');
     this.events.push({ type: 'prompt', usage: this.#promptUsage() });
   }
 

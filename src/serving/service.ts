@@ -12,7 +12,7 @@ import { scratchTokens } from './blending.js';
 import { Choice } from './choice.js';
 import type { CompletionEvent, CompletionRequest, CompletionService, ModelCard } from './completion.js';
 import type { PromptEncoder } from './prompt-encoder.js';
-import type { Scheduler } from './scheduler.js';
+import { type Scheduler, shuttingDown } from './scheduler.js';
 import { type DocumentUse, Sequence } from './sequence.js';
 
 export interface ServiceParts {
@@ -47,6 +47,11 @@ export class Service implements CompletionService {
     this.#isStopping = true;
   }
 
+  /** Ends the requests under way with an error. @returns how many there were */
+  cut(): number {
+    return this.#parts.scheduler.cut();
+  }
+
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
     const sequence = this.#admit(request);
     yield* sequence.events;
@@ -54,7 +59,7 @@ export class Service implements CompletionService {
 
   #admit(request: CompletionRequest): Sequence {
     if (this.#isStopping) {
-      throw new RadixkvError('shutting_down', 'the server is shutting down', { retryAfterS: 1 });
+      throw shuttingDown();
     }
     const { tokenizer, cache, scheduler } = this.#parts;
     this.#checkBias(request);

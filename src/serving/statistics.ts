@@ -7,6 +7,7 @@
  * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
+import type { ErrorCode } from '../errors.js';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
 import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
 
@@ -73,6 +74,12 @@ export interface HistoryReading {
   readonly lostRequests: number;
 }
 
+/** What became of spans of traces, since the start. */
+export interface TraceReading {
+  /** By outcome: sent, dropped (too many waited), failed (the collector did not take them). */
+  readonly spans: Readonly<Record<string, number>>;
+}
+
 /** The present state of cache and scheduler; a field that can't be known is left out. */
 export interface GaugeReading {
   readonly tiers: Readonly<Partial<Record<Tier, TierReading>>>;
@@ -84,9 +91,15 @@ export interface GaugeReading {
   readonly queuedRequests?: number;
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
+  /** Whether requests are taken. */
+  readonly isReady?: boolean;
+  /** How often the engine was lost and started again, or that was tried, since the start. */
+  readonly engineRestarts?: number;
   readonly disk?: DiskReading;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
+  /** Absent where nothing is traced. */
+  readonly traces?: TraceReading;
   /** Evictions since the start, by tier and reason. */
   readonly evictions?: readonly { readonly tier: string; readonly reason: string; readonly count: number }[];
 }
@@ -107,6 +120,7 @@ export class Statistics {
   readonly #gauges: () => GaugeReading;
   readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();
+  readonly #errors = new Map<ErrorCode, number>();
   readonly #counts = noCounts();
 
   /** `gauges` is called for every reading, and `prefillTokensPerS` for every request; they must be cheap and not throw. */
@@ -130,6 +144,15 @@ export class Statistics {
     const counts = countsOf(outcome, report?.usage, this.#prefillTokensPerS());
     addCounts(this.#counts, counts);
     this.events.emit('record', request, counts);
+  }
+
+  /** Counts an answer with an error, of any route. */
+  countError(code: ErrorCode): void {
+    this.#errors.set(code, this.errors(code) + 1);
+  }
+
+  errors(code: ErrorCode): number {
+    return this.#errors.get(code) ?? 0;
   }
 
   requests(endpoint: Endpoint, outcome: Outcome): number {

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { messagesError } from '../../src/api/messages-error.js';
-import { ERRORS, RadixkvError } from '../../src/errors.js';
-import { ERROR_CODES } from '../support/error-codes.js';
+import { ERROR_CODES, ERRORS, RadixkvError } from '../../src/errors.js';
 
 test('docs/errors.md and the error table list the same codes with the same status, type and retry', () => {
   const documented = readFileSync('docs/errors.md', 'utf8')

@@ -4,9 +4,8 @@ import { after, before, suite, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
 import supertest from 'supertest';
 import { type RunningServer, startServer } from '../../src/api/server.js';
-import { ERRORS, type ErrorCode, RadixkvError } from '../../src/errors.js';
+import { ERROR_CODES, ERRORS, type ErrorCode, RadixkvError } from '../../src/errors.js';
 import { DEFAULT_CACHE, GREEDY, NO_TOKENS } from '../../src/serving/completion.js';
-import { ERROR_CODES } from '../support/error-codes.js';
 import { fakeApp } from '../support/fake-app.js';
 
 const PATH = '/v1/messages';

@@ -1,7 +1,7 @@
 /** The `radixkv` command as a user starts it: output, exit codes, messages. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -65,7 +65,7 @@ async function occupyPort(t: TestContext): Promise<number> {
 test('help names every command, and the help of serve every option with its variable and default', async () => {
   const main = await radixkv(['--help']);
   assert.equal(main.code, 0);
-  for (const command of ['serve', 'model', 'keys', 'tenants', 'top', 'doctor'])
+  for (const command of ['serve', 'model', 'keys', 'tenants', 'top', 'config', 'doctor'])
     assert.match(main.stdout, new RegExp(`^  ${command} `, 'm'));
   const serve = await radixkv(['serve', '--help']);
   assert.equal(serve.code, 0);
@@ -94,6 +94,14 @@ test('wrong usage ends with code 2 and one line that says what is wrong', async 
     [['serve'], { RADIXKV_HOST: '::' }, /--host :: lets others in, and there are no keys/],
     [['serve', '--require-keys', '--insecure-no-keys'], {}, /contradict each other/],
     [['serve'], { RADIXKV_REQUIRE_KEYS: '1' }, /RADIXKV_REQUIRE_KEYS must be one of true, false, got "1"/],
+    [
+      ['serve'],
+      { RADIXKV_PROT: '1' },
+      /RADIXKV_PROT in the environment means nothing \(did you mean "RADIXKV_PORT"\?\)/,
+    ],
+    [['serve', '--config', '/nowhere/x.yaml'], {}, /--config can't be read: ENOENT/],
+    [['serve'], { RADIXKV_CONFIG: '' }, /--config must not be empty/],
+    [['config', 'print', '--format', 'toml'], {}, /--format must be one of yaml, json, got "toml"/],
     [['keys', 'create'], {}, /required option '--tenant <name>' not specified/],
   ];
   for (const [args, environment, pattern] of cases) {
@@ -111,6 +119,71 @@ test('a flag wins over the environment', async () => {
   });
   assert.equal(code, 1, stderr);
   assert.match(stderr, /no model "none"/);
+});
+
+test('a value comes from the flag, else the environment, else the file, else the default', async (t) => {
+  const file = join(await temporaryDirectory(t), 'radixkv.yaml');
+  await writeFile(file, 'port: 3\nthreads: 3\nmax-queue: 3\nhost-bytes: 3MiB\n');
+  const environment = { RADIXKV_CONFIG: file, RADIXKV_PORT: '2', RADIXKV_THREADS: '2' };
+  const print = (...args: string[]) => radixkv(['config', 'print', '--port', '1', ...args], environment);
+  const lines = (await print('--sources')).stdout.split('\n');
+  for (const line of [
+    'port: 1 # flag --port',
+    'threads: 2 # environment RADIXKV_THREADS',
+    `max-queue: 3 # ${file}:3`,
+    'max-active: 16 # default',
+    `host-bytes: 3MiB # ${file}:4`,
+    '# disk-key-file is not set',
+  ])
+    assert(lines.includes(line), line);
+  const json = JSON.parse((await print('--format', 'json', '--sources')).stdout);
+  assert.deepEqual(json['host-bytes'], { value: '3MiB', source: `${file}:4` });
+});
+
+test('what config print says reads back to the same, in both formats, and goes without credentials', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const args = ['--host-bytes', '1.5GB', '--disk-key-file', 'k', '--otlp-endpoint', 'http://me:secret@host'];
+  for (const format of ['yaml', 'json']) {
+    const file = join(directory, `radixkv.${format}`);
+    const { stdout, code } = await radixkv(['config', 'print', '--format', format, ...args]);
+    assert.equal(code, 0);
+    assert.doesNotMatch(stdout, /secret/);
+    await writeFile(file, stdout);
+    assert.match((await radixkv(['config', 'check', file])).stdout, /is valid; 3\d of/);
+    const again = await radixkv(['config', 'print', '--format', format, '--config', file]);
+    const [printed, reprinted] = [stdout, again.stdout].map((text) =>
+      text.replace(/^# otlp-endpoint.*\n/m, ''),
+    );
+    assert.equal(reprinted, printed);
+  }
+});
+
+test('every command with options reads the file, and refuses one that is wrong', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const file = join(directory, 'radixkv.yaml');
+  await writeFile(file, `data-dir: here\nmodel: tiny\n`);
+  const list = await radixkv(['model', 'list', '--config', file]);
+  assert.match(list.stdout, new RegExp(`no models in ${join(directory, 'here', 'models')};`));
+  await writeFile(file, 'data-dir: here\nmodle: tiny\n');
+  for (const command of [['serve'], ['keys', 'list']]) {
+    const { code, stderr } = await radixkv([...command, '--config', file]);
+    assert.deepEqual(
+      [code, stderr],
+      [2, `radixkv: ${file}:2: unknown key "modle" (did you mean "model"?)\n`],
+    );
+  }
+  assert.equal((await radixkv(['config', 'check', file])).code, 2);
+});
+
+test('config schema is JSON with every option', async () => {
+  const schema = JSON.parse((await radixkv(['config', 'schema'])).stdout);
+  assert('host-bytes' in schema.properties);
+});
+
+test('variables that Kubernetes makes of a service of that name are not taken for ours', async () => {
+  const link = { RADIXKV_PORT: 'tcp://10.0.0.1:8080', RADIXKV_SERVICE_HOST: '10.0.0.1' };
+  const { stdout } = await radixkv(['config', 'print', '--sources'], link);
+  assert.match(stdout, /^port: 8080 # default$/m);
 });
 
 test('serve lets others in where keys are required, or where it is told that everybody may', async (t) => {

@@ -97,6 +97,10 @@ test('every bad value is refused in one line that names the option and the value
     maxQueueTokens: ['0'],
     tpotTargetMs: ['0', '1.5'],
     patienceMs: ['-1', '5s'],
+    logLevel: ['verbose', 'WARN'],
+    otlpEndpoint: ['', 'collector:4318', 'grpc://collector:4317'],
+    drainMs: ['-1', '30s'],
+    flushMs: ['0', '1.5'],
   };
   assert.deepEqual(
     Object.keys(bad),

@@ -168,6 +168,19 @@ suite('warming', () => {
     assert.deepEqual(backend.cache.audit(), { activeRuns: 0, leases: 0 });
   });
 
+  test('listens to the abort of a job once, however many prompts it has', async (t) => {
+    const all = await served(t);
+    const { model, send } = all;
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error) => warnings.push(warning);
+    process.on('warning', onWarning);
+    t.after(async () => void process.off('warning', onWarning));
+    const prompts = Array.from({ length: 20 }, (_, i) => ({ prompt: `${i} of twenty` }));
+    const { body } = await send('post', '/v1/cache/warm', { model, prompts });
+    await done(all, body.id);
+    assert.deepEqual(warnings, []);
+  });
+
   test('names the prompt that can not be computed, before anything is', async (t) => {
     const { model, send } = await served(t);
     const body = { model, prompts: [{ prompt: 'fine' }, { prompt: 'x'.repeat(5000) }] };

@@ -60,19 +60,21 @@ async function listen(server: RunningServer, { after = '', key = '', lastEventId
   });
   assert.equal(response.status, 200);
   const received: Received[] = [];
+  const positions: number[] = [];
   const reading = async () => {
     let rest = '';
     for await (const text of response.body!.pipeThrough(new TextDecoderStream())) {
       const blocks = (rest + text).split('\n\n');
       rest = blocks.pop()!;
       for (const block of blocks) {
-        const [, id, data] = /^id: (\d+)\ndata: (.*)$/s.exec(block)!;
-        received.push({ id: Number(id), data: JSON.parse(data!) });
+        const [, id, data] = /^id: (\d+)(?:\ndata: (.*))?$/s.exec(block)!;
+        if (data === undefined) positions.push(Number(id));
+        else received.push({ id: Number(id), data: JSON.parse(data) });
       }
     }
   };
   const ended = reading().catch(() => {});
-  return { received, ended, stop: () => aborter.abort() };
+  return { received, positions, ended, stop: () => aborter.abort() };
 }
 
 /** Keys by medium, as the events tell. */
@@ -175,6 +177,7 @@ suite('cache events', () => {
     const later = await listen(server, { lastEventId: '1' });
     await sleep(50);
     assert.deepEqual(later.received, all.received.slice(1));
+    assert.deepEqual([all.positions, later.positions], [[0], [1]]);
     await server.close();
     await Promise.all([all.ended, later.ended, other.ended]);
   });

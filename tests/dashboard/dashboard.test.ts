@@ -1,14 +1,13 @@
 /** The dashboard in a real browser, over the tiny model. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import axe from 'axe-core';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { LINES_MAX, POLL_EVERY_MS } from '../../dashboard/pace.js';
 import type { ProcessStats } from '../../dashboard/readings.js';
 import { createApp } from '../../src/api/app.js';
 import { type RunningServer, startServer } from '../../src/api/server.js';
 import { testBackend } from '../support/backend.js';
-import { CHROMIUM, launch, newPage, openDashboard, textOf } from './browser.js';
+import { barriers, CHROMIUM, launch, newPage, openDashboard, textOf } from './browser.js';
 
 const KEY = 'sk-dashboard';
 const SYSTEM = 'The lamp of the island burns rape oil, and Ada Brook lights it at dusk.';
@@ -19,22 +18,10 @@ const messages = (user: string) => [
   { role: 'user', content: user },
 ];
 
-interface AxeResult {
-  readonly violations: readonly { readonly id: string; readonly impact: string; readonly nodes: unknown[] }[];
-}
-
 /** As it stands in the stream of events. */
 function removal(seq: number): string {
   const data = { seq, ts: 0, type: 'BlockRemoved', block_hashes: [`key${seq}`], medium: 'CPU' };
   return `id: ${seq}\ndata: ${JSON.stringify(data)}\n\n`;
-}
-
-/** What keeps people out, by axe-core, which the page has been given. */
-async function barriers(page: Page): Promise<string[]> {
-  const { violations } = await page.evaluate<AxeResult>('axe.run()');
-  return violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .map(({ id, nodes }) => `${id}: ${JSON.stringify(nodes[0])}`);
 }
 
 suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this machine' }, () => {
@@ -282,7 +269,6 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
     test(`it has no serious or critical barrier in ${colorScheme} mode, empty and with everything open`, async (t) => {
       const { page } = await newPage(t, browser, { colorScheme });
       await openDashboard(page, server.url);
-      await page.evaluate(axe.source);
       assert.deepEqual(await barriers(page), []);
       await page.getByLabel('API key').fill(KEY);
       await page.getByLabel('API key').press('Enter');

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { SELECTORS } from '#blend';
 import { PAGE } from '#dashboard';
 import { LINES_MAX, NODES_MAX, POLL_EVERY_MS, TREE_EVERY_MS } from '../../dashboard/pace.js';
 import { cacheControl } from '../../src/api/cache-schema.js';
-import { chatSchema, parseChat } from '../../src/api/chat-schema.js';
+import { chatBody, chatSchema } from '../../src/api/chat-schema.js';
 import { documentJson } from '../../src/api/document-routes.js';
 import { passageFields, storedDocument } from '../../src/api/document-schema.js';
 import { explanationJson } from '../../src/api/explanation.js';
@@ -20,6 +20,7 @@ import { BUILT_IN_PROFILES } from '../../src/calibration/built-in-profiles.js';
 import { RATIOS } from '../../src/calibration/calibrate.js';
 import { profilePlot } from '../../src/calibration/plot.js';
 import { profileLines } from '../../src/cli/calibrate.js';
+import { CONFIG_FLAGS } from '../../src/cli/flags.js';
 import { createProgram } from '../../src/cli/program.js';
 import { createTerminal } from '../../src/cli/terminal.js';
 import { type OptionRow, parseServeOptions, SERVE_OPTION_ROWS } from '../../src/config/options.js';
@@ -84,6 +85,25 @@ test("the README's table of options is the one of the command line", () => {
   );
 });
 
+test('docs/operating.md has every field that is logged', () => {
+  const [, section] = read('docs/operating.md').split('## Logs\n');
+  const documented = [...section!.split('\n## ')[0]!.matchAll(/^\| (.*?) \| /gm)].map(
+    ([, fields]) => fields!,
+  );
+  const sources = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  const fields = sources.flatMap((name) => {
+    const calls = read(`src/${name}`).matchAll(/ogger\??\.(?:info|warn|error)\(\{ (.*) \}, '/g);
+    return [...calls].flatMap(([, object]) => object!.split(', ').map((field) => field.split(':')[0]!));
+  });
+  assert(fields.length > 10);
+  assert.deepEqual(
+    [...new Set(fields)].filter((field) => !documented.some((each) => each.includes(`\`${field}`))),
+    [],
+  );
+});
+
 test("the README's table of commands has every command", () => {
   const program = createProgram(createTerminal(process.stdout, process.stderr, systemClock));
   const names = program.commands.flatMap((command) => {
@@ -113,8 +133,9 @@ test('docs/api.md has the longest stop string', () => {
 
 test("the README's table of commands has each with its own options", () => {
   const program = createProgram(createTerminal(process.stdout, process.stderr, systemClock));
-  const serving = new Set(SERVE_OPTION_ROWS.map(({ flags }) => flags));
+  const serving = new Set([CONFIG_FLAGS, ...SERVE_OPTION_ROWS.map(({ flags }) => flags)]);
   const lines = read('README.md').split('\n');
+  assert(lines.some((line) => line.includes(`takes \`${CONFIG_FLAGS}\` too`)));
   for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
     const name = [command.parent === program ? [] : command.parent!.name(), command.name()].flat().join(' ');
     const line = lines.find((each) => each.startsWith('|') && each.includes(`\`radixkv ${name}`));
@@ -202,7 +223,7 @@ test('the example requests of docs/api.md are valid, and the answers have their 
   );
   const exampleWith = (field: string) => examples.find((example) => field in example);
   const { cache } = exampleWith('cache');
-  const parsed = parseChat(chatSchema(DEFAULT_LIMITS), { ...exampleWith('messages'), cache });
+  const parsed = chatBody(DEFAULT_LIMITS).parse({ ...exampleWith('messages'), cache });
   assert.equal(parsed.work.prompt.kind === 'chat' && parsed.work.prompt.documents.length, 3);
   assert.equal(parsed.work.cache.mode, 'blend');
   const order = storedDocument(DEFAULT_LIMITS).parse(exampleWith('ttl_seconds'));
@@ -224,7 +245,7 @@ test('the example requests of docs/api.md are valid, and the answers have their 
   const dialect = createMessagesDialect(DEFAULT_LIMITS);
   const written = dialect.whole(
     { id: message.id, created: 0, model: { id: message.model, created: 0, contextTokens: 1 } },
-    dialect.parse({ model: 'x', max_tokens: 1, messages: [{ role: 'user', content: 'x' }] }),
+    dialect.body.parse({ model: 'x', max_tokens: 1, messages: [{ role: 'user', content: 'x' }] }),
     {
       choices: [{ index: 0, text: 'Ada lit the lamp', logprobs: undefined, reason: 'stop', stopString: '.' }],
       end: {
@@ -303,7 +324,7 @@ test('docs/blending.md has every selector, mode, measured ratio and option of ca
     .commands.find((command) => command.name() === 'model')!
     .commands.find((command) => command.name() === 'calibrate')!;
   const lines = text.split('\n').filter((line) => line.startsWith('| `--'));
-  const places = ['--data-dir', '--models-dir'];
+  const places = ['--config', '--data-dir', '--models-dir'];
   const options = calibrating.options.filter(({ long }) => !places.includes(long!));
   assert.deepEqual(
     new Set(lines.map((line) => /^\| `(--[\w-]+)/.exec(line)![1])),
