@@ -18,7 +18,7 @@ import { floorTo, RESOLUTIONS } from '../src/history/resolutions.js';
 import type { CompletionService } from '../src/serving/completion.js';
 import { addCounts, type Counts, countsOf, noCounts } from '../src/serving/counts.js';
 import { ENDPOINTS, type RequestRecord, Statistics } from '../src/serving/statistics.js';
-import { median } from './statistics.js';
+import { median, quantileOf } from './statistics.js';
 import { digits } from './table.js';
 
 const MODEL = 'smollm2-135m-instruct';
@@ -136,7 +136,7 @@ function bucketOf(atMs: number, requests: number): PendingCounts {
 
 function countsOfMany(count: number): Counts {
   const sum = noCounts();
-  const one = countsOf('completed', USAGE, 139);
+  const one = countsOf('completed', { usage: USAGE, ttftMs: TIMINGS.ttftMs }, 139);
   for (let i = 0; i < count; i++) addCounts(sum, one);
   return sum;
 }
@@ -145,6 +145,10 @@ const tenantOf = (tenant: number): string => tenant.toString(16).padStart(16, '0
 
 function requestOf(i: number): RequestRecord {
   return {
+    id: `cmpl-${i}`,
+    requestId: `req_${i}`,
+    owner: '',
+    wallMs: 0,
     endpoint: ENDPOINTS[i % ENDPOINTS.length]!,
     tenant: tenantOf(i % GROUPS_MAX),
     model: MODEL,
@@ -207,6 +211,5 @@ function recordTime(statistics: Statistics): number {
 }
 
 function summary(times: readonly number[]): { readonly median: number; readonly p99: number } {
-  const sorted = [...times].sort((a, b) => a - b);
-  return { median: median(sorted), p99: sorted[Math.ceil(sorted.length * 0.99) - 1]! };
+  return { median: median(times), p99: quantileOf(times, 0.99) };
 }

@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Argument, Command, Option } from 'commander';
 import { parseServeOptions, WEIGHTS_OPTIONS, type WeightsOption } from '../src/config/options.js';
+import type { GpuProvider } from '../src/engine/device-probe.js';
 import { systemClock } from '../src/model/clock.js';
 import { DEFAULT_MODEL, fetchPinnedModel } from '../src/model/source/default-model.js';
 import { hubFromEnvironment } from '../src/model/source/hub.js';
 import { blendTables } from './blend/tables.js';
 import { blendBench } from './blend.bench.js';
 import { decodeCases, prefillCases, ttftCases } from './cases.js';
+import { deviceBench, deviceTable } from './device.bench.js';
 import { diskBench, diskTable } from './disk.bench.js';
 import { sustainedBench, sustainedTable } from './documents/sustained.bench.js';
 import { documentsBench, documentsTable } from './documents/ttft.bench.js';
@@ -20,11 +22,14 @@ import { historyBench, historyTable } from './history.bench.js';
 import { isolationBench, isolationTable } from './isolation.bench.js';
 import { liveness } from './liveness.js';
 import { loadBench, loadTable } from './load.bench.js';
+import { lookupBench, lookupTable } from './lookup.bench.js';
+import { nodesBench, nodesTable } from './nodes.bench.js';
 import { createOurs } from './ours.js';
 import { streamOverhead } from './overhead.js';
 import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
+import { recordingBench, recordingLine } from './recording.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
 import { soak } from './soak.js';
@@ -54,6 +59,8 @@ interface Options {
   readonly llamaServer: string;
   readonly slots: number;
   readonly trace?: string;
+  readonly remote?: string;
+  readonly device: GpuProvider;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -209,11 +216,48 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
   return { rows: [], measures };
 }
 
+async function lookup({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const measures = await lookupBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    lookups: quick ? 50 : 500,
+    onNotice,
+  });
+  console.log(lookupTable(measures));
+  return { rows: [], measures: { weights, ...measures } };
+}
+
+async function recording({ quick }: Options): Promise<Measured> {
+  const measures = await recordingBench(quick ? 6 : 30);
+  console.log(recordingLine(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
+async function device({ gguf, threads, quick, device: provider }: Options): Promise<Measured> {
+  const measures = await deviceBench({
+    provider,
+    threads,
+    quick: quick ?? false,
+    gguf: async () => gguf ?? defaultGguf(),
+    wantsReal: gguf !== undefined,
+    onNotice,
+  });
+  console.log(deviceTable(measures));
+  return { rows: [], measures: { ...measures } };
+}
+
 /** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
 async function statistics({ quick }: Options): Promise<Measured> {
   const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
   console.log(historyTable(measures));
   return { rows: [], measures: { ...measures } };
+}
+
+async function nodes({ quick, remote }: Options): Promise<Measured> {
+  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(remote !== undefined && { remote }) });
+  console.log(nodesTable(rows));
+  return { rows: [], measures: { rows } };
 }
 
 async function measure(what: string, options: Options): Promise<Measured> {
@@ -224,9 +268,13 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'shared-decode') return sharedDecode(options);
   if (what === 'load') return load(options);
   if (what === 'gaps') return gaps(options);
+  if (what === 'nodes') return nodes(options);
+  if (what === 'device') return device(options);
   if (what === 'disk') return disk(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
+  if (what === 'lookup') return lookup(options);
+  if (what === 'recording') return recording(options);
   if (what === 'isolation') {
     const rows = await isolationBench(options.quick ? 20 : 200);
     console.log(isolationTable(rows));
@@ -270,10 +318,14 @@ const program = new Command('npm run bench --')
       'shared-decode',
       'gaps',
       'load',
+      'nodes',
+      'device',
       'disk',
       'isolation',
       'soak',
       'statistics',
+      'lookup',
+      'recording',
       'table',
     ]),
   )
@@ -293,6 +345,10 @@ const program = new Command('npm run bench --')
   .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
   .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
   .option('--slots <count>', 'chats that it answers at the same time (load)', Number, 8)
+  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
+  .addOption(
+    new Option('--device <provider>', 'the GPU (device)').choices(['webgpu', 'cuda']).default('webgpu'),
+  )
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

@@ -47,7 +47,7 @@ export async function sharedDecodeBench(options: {
     const manifest = await readManifest(directory);
     const { layers, kvHeads, headDim } = manifest.spec;
     const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens: 64, dtype: manifest.kvType });
-    const engine = await Engine.create({ directory, threads, layout });
+    const engine = await Engine.create({ directory, threads, layout, device: { kind: 'cpu' } });
     try {
       const rows: SharedDecodeRow[] = [];
       for (const shape of SHAPES) {

@@ -11,6 +11,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/** The value that a share of all, 0 to 1, is not above. */
+export function quantileOf(values: readonly number[], share: number): number {
+  assert(values.length > 0 && share > 0 && share <= 1);
+  return [...values].sort((a, b) => a - b)[Math.ceil(values.length * share) - 1]!;
+}
+
 /** A median with the extremes it came from. */
 export interface Spread {
   readonly median: number;

@@ -7,7 +7,7 @@ import { systemClock } from '../src/model/clock.js';
 import { importModel } from '../src/model/importer.js';
 import { ModelRegistry } from '../src/model/registry.js';
 
-const SOURCE = fileURLToPath(new URL('../../tests/golden/tiny/chat', import.meta.url));
+export const TINY_SOURCE = fileURLToPath(new URL('../../tests/golden/tiny/chat', import.meta.url));
 
 export const TINY = 'tiny';
 /** Imports it into `modelsDir` under the name `TINY`. @returns The model's directory. */
@@ -15,10 +15,10 @@ export async function importTiny(modelsDir: string): Promise<string> {
   const registry = new ModelRegistry({ directory: modelsDir, importModel, clock: systemClock });
   const { directory } = await registry.import({
     name: TINY,
-    source: SOURCE,
+    source: TINY_SOURCE,
     weights: 'auto',
     replace: false,
-    locate: async () => SOURCE,
+    locate: async () => TINY_SOURCE,
   });
   return directory;
 }

@@ -1,9 +1,11 @@
 export { EXPLORER_PAGE } from './explorer-page.js';
-export { bytes, count, percent, rate, seconds } from './numbers.js';
+export { bytes, count, milliseconds, percent, rate, seconds } from './numbers.js';
 export { PAGE } from './page.js';
 export {
   type Counts,
+  type Evicted,
   freshRates,
+  HITS,
   hitShares,
   type ProcessStats,
   type Rates,

@@ -39,6 +39,11 @@ export function bytes(value: Known): string {
   });
 }
 
+/** Of milliseconds, as `seconds`. */
+export function milliseconds(value: Known): string {
+  return seconds(value === null || value === undefined ? value : value / 1000);
+}
+
 /** `340 ms`, `5.04 s`, `12 min`, `3.2 h`. */
 export function seconds(value: Known): string {
   return known(value, (time) => {

@@ -12,5 +12,11 @@ export const TREE_EVERY_MS = 15_000;
 /** Nodes right below one node. */
 export const NODES_MAX = 100;
 
+/** Requests that ended last. */
+export const REQUESTS_MAX = 20;
+
+/** Prefixes or documents that spare most. */
+export const SAVERS_MAX = 10;
+
 /** Events of the log. */
 export const LINES_MAX = 200;

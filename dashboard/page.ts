@@ -59,6 +59,11 @@ export const PAGE: string = `<!doctype html>
     <thead><tr><th scope="col">Tier</th><th scope="col">Used</th><th scope="col">Budget</th><th scope="col">Share</th></tr></thead>
     <tbody id="tier-rows"></tbody>
   </table>
+  <table>
+    <caption>Chunks evicted to make room since the start (half, nine of ten), and regret: tokens computed again for it</caption>
+    <thead><tr><th scope="col">Tier</th><th scope="col">Evicted</th><th scope="col">After</th><th scope="col">Uses</th><th scope="col">Regret, window</th><th scope="col">Regret, all</th></tr></thead>
+    <tbody id="life-rows"></tbody>
+  </table>
 </section>
 
 <section aria-labelledby="load-title">
@@ -70,6 +75,43 @@ export const PAGE: string = `<!doctype html>
     <thead><tr><th scope="col">Outcome</th><th scope="col">In the window</th><th scope="col">Since the start</th></tr></thead>
     <tbody id="outcome-rows"></tbody>
   </table>
+</section>
+
+<section class="wide" aria-labelledby="ttft-title">
+  <h2 id="ttft-title">Time to the first token, with and without hits</h2>
+  <ul class="legend" aria-hidden="true">
+    <li><i class="fill-none"></i> nothing reused</li><li><i class="fill-disk"></i> less than half</li><li><i class="fill-device"></i> half or more</li>
+  </ul>
+  <svg id="ttft-chart" class="chart" role="img" aria-labelledby="ttft-chart-title"><title id="ttft-chart-title">Median time to the first token by how much of the prompt was reused</title></svg>
+  <table>
+    <caption>In the window, by how much of the prompt was reused</caption>
+    <thead><tr><th scope="col">Reused</th><th scope="col">Requests</th><th scope="col">Median</th><th scope="col">95 % within</th><th scope="col">Mean</th></tr></thead>
+    <tbody id="ttft-rows"></tbody>
+  </table>
+</section>
+
+<section class="wide" aria-labelledby="recent-title">
+  <h2 id="recent-title">Recent requests</h2>
+  <p class="note">Those that ended last, newest first. Opening one tells its phases, and why its prompt missed.</p>
+  <ul class="legend" aria-hidden="true">
+    <li><i class="fill-computed"></i> queue</li><li><i class="fill-disk"></i> load</li><li><i class="fill-host"></i> prefill</li><li><i class="fill-blend"></i> blend</li><li><i class="fill-device"></i> decode</li><li><i class="fill-none"></i> paused</li>
+  </ul>
+  <p id="recent-note" role="status"></p>
+  <ol id="recent" class="requests"></ol>
+</section>
+
+<section class="wide" aria-labelledby="top-title">
+  <h2 id="top-title">What spares most</h2>
+  <fieldset id="top-by">
+    <legend>By</legend>
+    <label><input type="radio" name="top" value="prefix" checked> prefix</label>
+    <label><input type="radio" name="top" value="document"> document</label>
+  </fieldset>
+  <div class="scroll" tabindex="0" role="region" aria-label="Table of what spares most"><table>
+    <caption>By prompt tokens that were reused since the start</caption>
+    <thead><tr><th scope="col" id="top-what">Prefix</th><th scope="col">Tokens saved</th><th scope="col">Hits</th><th scope="col">Last used</th></tr></thead>
+    <tbody id="top-rows"></tbody>
+  </table></div>
 </section>
 
 <section class="wide" aria-labelledby="tree-title">

@@ -3,12 +3,12 @@ export const STYLE: string = `
 :root {
   color-scheme: light dark;
   --back: #f6f7f9; --panel: #fff; --line: #c9ced6; --ink: #171b21; --soft: #505a68; --focus: #1a56c4;
-  --device: #0b6e4f; --host: #1f5fbf; --disk: #a84b15; --computed: #c9ced6; --none: #5d6776; --on-fill: #fff; --bad: #b3261e;
+  --device: #0b6e4f; --host: #1f5fbf; --disk: #a84b15; --computed: #c9ced6; --none: #5d6776; --blend: #7a3fb8; --on-fill: #fff; --bad: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --back: #12151a; --panel: #1a1f26; --line: #3c4552; --ink: #e8ebf0; --soft: #a9b3c1; --focus: #8ab4ff;
-    --device: #45c496; --host: #78adf8; --disk: #f19a57; --computed: #4a5463; --none: #a9b3c1; --on-fill: #0d1014; --bad: #ff9f96;
+    --device: #45c496; --host: #78adf8; --disk: #f19a57; --computed: #4a5463; --none: #a9b3c1; --blend: #c79bf2; --on-fill: #0d1014; --bad: #ff9f96;
   }
 }
 * { box-sizing: border-box; }
@@ -39,10 +39,23 @@ legend { float: left; margin-right: 1rem; color: var(--soft); }
 .fill-host { background: var(--host); fill: var(--host); }
 .fill-disk { background: var(--disk); fill: var(--disk); }
 .fill-none { background: var(--none); fill: var(--none); }
+.fill-blend { background: var(--blend); fill: var(--blend); }
 .fill-computed { background: var(--computed); fill: var(--computed); }
 svg { display: block; width: 100%; height: auto; }
 .chart text { fill: var(--soft); font-size: 12px; }
 .chart line { stroke: var(--line); }
+.chart polyline { fill: none; stroke-width: 2; }
+.line-none { stroke: var(--none); }
+.line-partial { stroke: var(--disk); }
+.line-most { stroke: var(--device); }
+.requests { list-style: none; margin: 0; padding: 0; }
+.requests li { border-bottom: 1px solid var(--line); }
+.requests summary { display: grid; grid-template-columns: 1em 5.5rem minmax(9rem, 1fr) 2fr; gap: .25rem .75rem; align-items: center; padding: .25rem 0; cursor: pointer; font-variant-numeric: tabular-nums; }
+.requests summary::before { content: "▸"; }
+.requests details[open] summary::before { content: "▾"; }
+.requests details > div { padding: .25rem 0 .75rem 1.75rem; }
+.spans { height: 14px; background: var(--back); }
+.excerpt { text-align: left; overflow-wrap: anywhere; }
 .scroll { overflow: auto; max-height: 18rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); font-size: .875rem; padding-bottom: .25rem; }

@@ -200,6 +200,19 @@ export class RadixTree {
     return this.#chunks.has(id);
   }
 
+  /** How many chunks of a path stand in each of its nodes, from the first one on. Not a use. O(path). */
+  nodesOf(path: readonly ChunkId[]): number[] {
+    const counts: number[] = [];
+    let last: RadixNode | undefined;
+    for (const id of path) {
+      const { node } = this.#standing(id);
+      if (node === last) counts[counts.length - 1]!++;
+      else counts.push(1);
+      last = node;
+    }
+    return counts;
+  }
+
   /** Forgets one chunk. Asserts that it stands here, unpinned and with no chunk after it. */
   remove(id: ChunkId): void {
     const chunk = this.#standing(id);

@@ -26,18 +26,22 @@ import { PinFile } from './control/pin-file.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
+import { type ChosenDevice, chooseDevice } from './engine/device-probe.js';
 import { Engine, type EngineOptions } from './engine/engine.js';
+import { deviceFingerprint, kvTypeOn } from './engine/gpu-kv.js';
+import type { DeviceOptions } from './engine/protocol.js';
 import { RadixkvError } from './errors.js';
 import { History } from './history/history.js';
 import { type Manifest, MODEL_FILES, readManifest } from './model/manifest.js';
 import { BlendPolicy } from './serving/blend-policy.js';
 import { PassageBook } from './serving/passage-book.js';
 import { PromptEncoder } from './serving/prompt-encoder.js';
+import { RecentRequests } from './serving/recent-requests.js';
+import { Savings } from './serving/savings.js';
 import { Scheduler } from './serving/scheduler.js';
 import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { Budgets } from './tenants/budgets.js';
-import { KEYS_FILE } from './tenants/key-file.js';
 import { KeyRing } from './tenants/key-ring.js';
 import { quotasOf, type Tenant } from './tenants/tenant.js';
 import { createChatTemplate } from './text/chat-template.js';
@@ -109,6 +113,11 @@ export type BackendOptions = Pick<
   readonly pinsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
+  /** As in `ServeOptions`; absent: 0, and false. */
+  readonly recentRequests?: number;
+  readonly keepExcerpts?: boolean;
+  /** What computes; absent: the CPU. */
+  readonly chosenDevice?: ChosenDevice;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
   /** Absent: nothing is traced. */
@@ -124,16 +133,32 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   const manifest = await readManifest(options.modelDirectory);
   const { layers, kvHeads, headDim } = manifest.spec;
   const { chunkTokens } = options;
-  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype: manifest.kvType });
+  const { chosenDevice: device = { kind: 'cpu' } } = options;
+  const dtype = kvTypeOn(device, manifest.kvType);
+  const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype });
   const breakEven = new BreakEven(options.breakEven);
   const events = new CacheEvents(systemTime);
-  const tiers = await createTiers(options, { layout, fingerprint: manifest.fingerprint, breakEven, events });
+  const tiers = await createTiers(options, {
+    layout,
+    fingerprint: manifest.fingerprint,
+    device: await deviceFingerprint(device, options.modelDirectory, dtype),
+    breakEven,
+    events,
+  });
   try {
     return await createService(options, { manifest, layout, breakEven, tiers, events });
   } catch (error) {
     await tiers?.close();
     throw error;
   }
+}
+
+function deviceOptions({
+  chosenDevice: device = { kind: 'cpu' },
+  deviceBytes,
+}: BackendOptions): DeviceOptions {
+  const { kind } = device;
+  return kind === 'webgpu' ? { kind, kvBytes: deviceBytes } : { kind };
 }
 
 async function createService(
@@ -157,6 +182,7 @@ async function createService(
     directory: modelDirectory,
     threads: options.threads,
     layout,
+    device: deviceOptions(options),
     ...(tiers && { slab: tiers.prefixes.slab }),
     ...(options.createWorker && { createWorker: options.createWorker }),
     onReady: () => users?.scheduler.engineReady(),
@@ -218,7 +244,17 @@ async function createService(
   }
   const { contextTokens } = manifest.spec;
   const prompts = new PromptEncoder({ contextTokens, tokenizer, template, passages, documents });
-  const service = new Service({ model, tokenizer, prompts, cache, engine, scheduler });
+  const { chunkTokens, recentRequests = 0, keepExcerpts = false } = options;
+  const service = new Service({
+    model,
+    tokenizer,
+    prompts,
+    cache,
+    engine,
+    scheduler,
+    chunkTokens,
+    keepsExcerpts: keepExcerpts,
+  });
   const history = openHistory(options);
   const pinFile = openPins(options, cacheFingerprint(manifest.fingerprint));
   const statistics = new Statistics({
@@ -226,19 +262,26 @@ async function createService(
       ...gauges(cache, scheduler, tiers),
       isReady: service.ready().ready,
       engineRestarts,
+      ...(engine.bus && { bus: engine.bus }),
       history: history.reading(),
       ...(options.tracing && { traces: options.tracing.reading() }),
     }),
     prefillTokensPerS: () => breakEven.reading().prefillTokensPerS,
   });
-  statistics.events.on('record', (request, counts) => history.add(request, counts));
+  const recent = new RecentRequests({ max: recentRequests, now: systemTime.now });
+  const savings = new Savings(systemTime.now);
+  statistics.events.on('record', (request, counts) => {
+    history.add(request, counts);
+    recent.add(request, counts);
+    savings.add(request);
+  });
   const { chunkBytes } = layout;
   const controls = {
     desk: new CacheDesk({
       cache,
       prompts,
       tokenizer,
-      chunkTokens: options.chunkTokens,
+      chunkTokens,
       chunkBytes,
       clearForeign: () => tiers?.clearForeign() ?? 0,
       ownersBelow: () => tiers?.owners() ?? { host: new Map(), disk: new Map() },
@@ -257,11 +300,13 @@ async function createService(
     }),
     pins: new Pins({
       cache,
-      chunkTokens: options.chunkTokens,
+      chunkTokens,
       clock: systemTime,
       file: pinFile,
       logger,
     }),
+    recent,
+    savings,
   };
   // Where it can't be opened, that is told elsewhere, and the file stays as it is.
   cache.opened.then(
@@ -346,6 +391,8 @@ export async function startRadixkv(
 ): Promise<{ readonly url: string; close(): Promise<void> }> {
   const logger = pino({ level: options.logLevel }, pino.destination(2));
   logger.info({ version: packageVersion(), config: shownOptions(options) }, 'starting');
+  const chosenDevice = await chooseDevice(options.device);
+  logger.info({ device: chosenDevice }, 'the device is chosen');
   const disk = await diskOptions(options);
   const { documentTemplateFile: file } = options;
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
@@ -363,6 +410,7 @@ export async function startRadixkv(
   try {
     backend = await createBackend({
       ...options,
+      chosenDevice,
       modelDirectory,
       logger,
       documentsFile,
@@ -396,8 +444,8 @@ async function openTracing({ otlpEndpoint }: ServeOptions, logger: Logger): Prom
 }
 
 /** @throws RadixkvError `invalid_value` when the file of keys can't be used */
-function openAccess({ dataDir, requireKeys }: ServeOptions): Access {
-  const keys = KeyRing.open(join(dataDir, KEYS_FILE), { isRequired: requireKeys });
+function openAccess({ keysFile, requireKeys }: ServeOptions): Access {
+  const keys = KeyRing.open(keysFile, { isRequired: requireKeys });
   return { keys, budgets: new Budgets(() => performance.now()) };
 }
 
@@ -474,7 +522,9 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     activeSequences: scheduler.active,
     queuedRequests: scheduler.queued,
     preemptions: scheduler.preemptions,
+    retries: scheduler.retries,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
     evictions,
+    lives: prefixes?.lives,
   };
 }

@@ -86,7 +86,7 @@ export class HostStore implements ChunkStore {
       pinShare,
       shares,
       ownerOf,
-      onLeave: (chunk, reason) => onEvict(chunk.key, reason),
+      onLeave: (chunk, reason) => onEvict(chunk.key, reason, chunk),
       onFree: (chunk) => this.#pool.free(chunk.data.slot),
     });
   }

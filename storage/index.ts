@@ -11,7 +11,7 @@ export { ArchiveReader } from './archive/archive-reader.js';
 export { writeArchive } from './archive/write-archive.js';
 export { type Checksum, createChecksum } from './checksum.js';
 export type { Clock } from './clock.js';
-export { CODEC_NAMES, type CodecName, suitsLayout } from './codec.js';
+export { CODEC_NAMES, type CodecName, codecsOf, suitsLayout } from './codec.js';
 export { ChunkCipher, CIPHER_KEY_BYTES, SEAL_BYTES } from './disk/chunk-cipher.js';
 export { guardDatabase, openDatabase, openOrBeginAnew } from './disk/database.js';
 export { DIRECTORY_BYTES } from './disk/disk-budget.js';
@@ -29,6 +29,7 @@ export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
 export type {
   ChunkIdentity,
+  ChunkLife,
   ChunkStore,
   EvictReason,
   OnEvict,

@@ -45,8 +45,16 @@ export interface Retention {
  */
 export type EvictReason = 'capacity' | 'quota' | 'deleted' | 'expired' | 'corrupt' | 'failed' | 'closed';
 
+/** The life of a chunk in a tier, as it ends. */
+export interface ChunkLife {
+  /** By the tier's clock; of a disk also before a restart. */
+  readonly createdAtMs: number;
+  /** Requests that used it there. */
+  readonly hits: number;
+}
+
 /** Called once for each chunk that left, when it can no longer be found. Must not call the store. */
-export type OnEvict = (key: ChunkKey, reason: EvictReason) => void;
+export type OnEvict = (key: ChunkKey, reason: EvictReason, life: ChunkLife) => void;
 
 /** Only after `hit` may the buffer be used. A `corrupt` or `failed` chunk is gone. */
 export type ReadOutcome = 'hit' | 'missing' | 'corrupt' | 'failed' | 'unavailable';

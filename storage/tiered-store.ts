@@ -23,6 +23,7 @@ import type { ClassHolding } from './shares.js';
 import { slotBytes } from './slab.js';
 import type {
   ChunkIdentity,
+  ChunkLife,
   ChunkStore,
   EvictReason,
   OnEvict,
@@ -65,9 +66,9 @@ export interface TieredOptions {
   /** Whether reading back a chunk would be faster than computing it; asked before each write. */
   readonly isWorthWriting?: () => boolean;
   /** A chunk left the last tier that had it. */
-  readonly onEvict?: OnEvict;
+  readonly onEvict?: (...left: [...Parameters<OnEvict>, tier: TierName]) => void;
   /** A chunk left one tier. */
-  readonly onTierEvict?: (tier: TierName, key: ChunkKey, reason: EvictReason) => void;
+  readonly onTierEvict?: (tier: TierName, key: ChunkKey, reason: EvictReason, life: ChunkLife) => void;
   /** A tier has a chunk now that another one has too. */
   readonly onTierCopy?: (tier: TierName, key: ChunkKey) => void;
 }
@@ -88,8 +89,8 @@ export class TieredStore implements ChunkStore {
 
   constructor(options: TieredOptions) {
     this.#options = options;
-    this.host = options.host((key, reason) => this.#left('host', key, reason));
-    this.disk = options.disk?.((key, reason) => this.#left('disk', key, reason));
+    this.host = options.host((key, ...how) => this.#left('host', key, ...how));
+    this.disk = options.disk?.((key, ...how) => this.#left('disk', key, ...how));
     const { host, disk } = this;
     if (disk === undefined) return;
     assert.equal(disk.chunkBytes, host.chunkBytes);
@@ -420,8 +421,8 @@ export class TieredStore implements ChunkStore {
     for (const key of host.victims(WRITE_BACK_CHUNKS)) this.#demote(key);
   }
 
-  #left(tier: TierName, key: ChunkKey, reason: EvictReason): void {
-    this.#options.onTierEvict?.(tier, key, reason);
+  #left(tier: TierName, key: ChunkKey, reason: EvictReason, life: ChunkLife): void {
+    this.#options.onTierEvict?.(tier, key, reason, life);
     // Asking the other tier, or taking it from there, may have it leave too: then this call reports for both.
     if (this.#leaving.has(key)) return;
     this.#leaving.add(key);
@@ -430,7 +431,7 @@ export class TieredStore implements ChunkStore {
     this.#leaving.delete(key);
     if (!isGone) return;
     if (this.#queue?.isWriting(key)) this.#goneWhileWriting.add(key);
-    this.#options.onEvict?.(key, reason);
+    this.#options.onEvict?.(key, reason, life, tier);
   }
 
   #tierOf(key: ChunkKey): TierName | undefined {

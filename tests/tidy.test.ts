@@ -43,8 +43,9 @@ const ENTRY_POINTS = [
   /^dashboard\/browser\/(main|explorer)\.ts$/,
   /^src\/client\/index\.ts$/,
   /^tests\/client\/sample\.ts$/,
-  /\.worker\.ts$/,
+  /\.(worker|process)\.ts$/,
   /^tests\/.*\.test\.ts$/,
+  /^tests\/gpu\/.*\.suite\.ts$/,
   /^bench\/main\.ts$/,
 ];
 

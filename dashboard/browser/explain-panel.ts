@@ -3,6 +3,7 @@ import { count } from '../numbers.js';
 import { TIERS, type Tier } from '../readings.js';
 import type { Api } from './api.js';
 import { byId, html, setText } from './elements.js';
+import { type Miss, missSentence } from './miss-view.js';
 
 /** `POST /v1/cache/explain`. */
 interface Explanation {
@@ -12,22 +13,12 @@ interface Explanation {
   readonly divergence: Divergence | null;
 }
 
-interface Divergence {
-  readonly token: number;
-  readonly reason: 'nothing_cached' | 'cached_ends' | 'other_text' | 'not_ready';
+interface Divergence extends Miss {
   readonly message: { readonly index: number; readonly role: string } | null;
   readonly common_text: string;
   readonly prompt_text: string;
   readonly cached_text: string;
-  readonly looks_like: string | null;
 }
-
-const REASONS: Readonly<Record<Divergence['reason'], string>> = {
-  nothing_cached: 'nothing that begins like this is cached',
-  cached_ends: 'the cached sequence ends here',
-  other_text: 'other text is cached from here on',
-  not_ready: 'it is known, but can not be reused yet',
-};
 
 /** What the API takes of a pasted list of messages, or of a whole request. @throws what `JSON.parse` throws */
 function promptOf(text: string): Readonly<Record<string, unknown>> {
@@ -44,10 +35,9 @@ function sentenceOf({ prompt_tokens: prompt, cached_tokens: cached, by_tier: by,
   const where = tiers.length === 0 ? '' : ` (${tiers.join(', ')})`;
   const begin = `${count(cached)} of ${count(prompt)} prompt tokens are cached${where}.`;
   if (divergence === null) return `${begin} Only the last one is computed, as always.`;
-  const { token, reason, message, looks_like: look } = divergence;
-  const inMessage = message === null ? '' : `, in message ${message.index} (${message.role})`;
-  const like = look === null ? '' : `; it looks like ${look.replaceAll('_', ' ')}`;
-  return `${begin} At token ${count(token)}${inMessage}: ${REASONS[reason]}${like}.`;
+  const { message } = divergence;
+  const at = message === null ? '' : `, in message ${message.index} (${message.role})`;
+  return `${begin} ${missSentence(divergence, at)}`;
 }
 
 export class ExplainPanel {

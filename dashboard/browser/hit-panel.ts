@@ -19,11 +19,11 @@ export const WINDOWS: readonly [Window, ...Window[]] = [
 
 type Point = HistoryStats['points'][number];
 
-/** Of the chart, in pixels; below are the times. */
-const LEFT = 48;
-const TOP = 8;
-const HEIGHT = 160;
-const BELOW = 30;
+/** Of a chart, in pixels; below are the times. */
+export const LEFT = 48;
+export const TOP = 8;
+export const HEIGHT = 160;
+export const BELOW = 30;
 
 const sources = [...TIERS, 'computed'] as const;
 
@@ -40,7 +40,7 @@ export function showTiles(list: HTMLElement, tiles: Readonly<Record<string, stri
 }
 
 /** The steps of a window, the last one at the right edge. Where data began within it, the left stays empty. */
-interface Steps {
+export interface Steps {
   readonly points: readonly Point[];
   readonly stepSeconds: number;
   readonly windowSeconds: number;
@@ -66,12 +66,16 @@ function timeOf(ms: number): string {
   return new Date(ms).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
 }
 
-function axes({ points, windowSeconds, width }: Steps): SVGElement[] {
+/** Lines across, each with what it stands for, and times below. */
+export function axes(
+  { points, windowSeconds, width }: Steps,
+  label: (share: number) => string = (share) => `${share * 100} %`,
+): SVGElement[] {
   const lines = [0, 0.5, 1].flatMap((share) => {
     const y = TOP + HEIGHT * (1 - share);
     return [
       svg('line', { x1: LEFT, x2: LEFT + width, y1: y, y2: y }),
-      svg('text', { x: LEFT - 6, y: y + 4, 'text-anchor': 'end' }, `${share * 100} %`),
+      svg('text', { x: LEFT - 6, y: y + 4, 'text-anchor': 'end' }, label(share)),
     ];
   });
   const lastMs = Date.parse(points.at(-1)?.start ?? '');

@@ -1,6 +1,14 @@
 /** What the tiers hold of their budgets, and what the server does: throughput, queue, outcomes. */
 import { bytes, count, percent, rate, seconds } from '../numbers.js';
-import { type Counts, freshRates, meanOf, type ProcessStats, TIERS, type WindowStats } from '../readings.js';
+import {
+  type Counts,
+  type Evicted,
+  freshRates,
+  meanOf,
+  type ProcessStats,
+  TIERS,
+  type WindowStats,
+} from '../readings.js';
 import { byId, html, row, svg } from './elements.js';
 import { showTiles } from './hit-panel.js';
 
@@ -26,6 +34,29 @@ export function showTiers({ by_tier: byTier }: ProcessStats): void {
     return line;
   });
   byId('tier-rows', HTMLElement).replaceChildren(...rows);
+}
+
+/** Of half of all, and of nine of ten. */
+function two(values: Evicted['uses'] | undefined, text: typeof count): string {
+  return values === undefined || values.p50 === null
+    ? text(null)
+    : `${text(values.p50)}, ${text(values.p90)}`;
+}
+
+/** What became of evicted chunks. */
+export function showLives({ by_tier: byTier }: ProcessStats, { by_tier: inWindow }: Counts): void {
+  const rows = TIERS.map((tier) => {
+    const { evicted, regret_tokens: regret } = byTier[tier];
+    return row(
+      tier,
+      count(evicted?.chunks),
+      two(evicted?.age_seconds, seconds),
+      two(evicted?.uses, count),
+      count(inWindow[tier].regret_tokens),
+      count(regret),
+    );
+  });
+  byId('life-rows', HTMLElement).replaceChildren(...rows);
 }
 
 /** Of the last minute, at `nowMs` by the server's clock. */

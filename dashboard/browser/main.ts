@@ -6,15 +6,20 @@ import { byId, setText } from './elements.js';
 import { EventLog } from './event-log.js';
 import { ExplainPanel } from './explain-panel.js';
 import { HitPanel, WINDOWS, type Window } from './hit-panel.js';
-import { showOutcomes, showQueue, showThroughput, showTiers } from './load-panel.js';
+import { showLives, showOutcomes, showQueue, showThroughput, showTiers } from './load-panel.js';
 import { poll } from './polling.js';
+import { RecentPanel } from './recent-panel.js';
+import { TopPanel } from './top-panel.js';
 import { TreePanel } from './tree-panel.js';
+import { showFirstTokens } from './ttft-panel.js';
 
 const api = new Api();
 const hits = new HitPanel();
 const tree = new TreePanel(api);
 const explain = new ExplainPanel(api);
 const log = new EventLog(api);
+const recent = new RecentPanel(api);
+const top = new TopPanel(api, () => polling.soon());
 const status = byId('status', HTMLElement);
 /** When the process started whose model is known: it serves the same one as long as it runs. */
 let knownSince = '';
@@ -49,6 +54,7 @@ async function show(signal: AbortSignal): Promise<void> {
   showTiers(stats);
   showQueue(parseMetrics(metrics));
   followTree(stats);
+  await Promise.all([recent.load(signal), top.load(signal)]);
   await showWindow(stats, signal);
 }
 
@@ -69,6 +75,8 @@ async function showWindow(stats: ProcessStats, signal: AbortSignal): Promise<voi
     api.json<HistoryStats>(`v1/cache/stats/history?from=${from}&step=${step}`, { signal }),
   ]);
   hits.show(inWindow, stats.saved_prefill_seconds, history, chosen);
+  showFirstTokens(inWindow, history, chosen);
+  showLives(stats, inWindow);
   showOutcomes(inWindow, stats);
   showThroughput(minute, api.now());
 }

@@ -84,7 +84,7 @@ export function operationsOf({
     ...(documents === undefined
       ? []
       : [batchOperation(documents, all), ...documentOperations(documents, all)]),
-    ...(controls === undefined ? [] : cacheOperations({ ...controls, service, limits: all })),
+    ...(controls === undefined ? [] : cacheOperations({ ...controls, documents, service, limits: all })),
     ...modelOperations(service),
     ...statisticsOperations(statistics, history),
   ];

@@ -19,17 +19,24 @@ export const cacheLookup = z
   .object({ object: z.literal('cache.lookup'), ...found })
   .meta({ id: 'CacheLookup' });
 
-const divergence = z.object({
-  token: z.int().describe('The first prompt token that can’t be reused.'),
-  reason: z.enum(['nothing_cached', 'cached_ends', 'other_text', 'not_ready']),
-  message: z
-    .object({ index: z.int(), role: z.string() })
-    .nullable()
-    .describe('In which the token lies; null in what the template writes, and without messages.'),
+export const missReason = z.enum(['nothing_cached', 'cached_ends', 'other_text', 'not_ready']);
+
+/** Where a prompt and a cached sequence part. */
+export const excerptTexts = {
   common_text: z.string().describe('The text before the token.'),
   prompt_text: z.string().describe('That of the prompt, from the token on.'),
   cached_text: z.string().describe('That of the cached sequence, from the token on.'),
   looks_like: z.enum(['time_or_number', 'tools', 'think_block']).nullable(),
+};
+
+const divergence = z.object({
+  token: z.int().describe('The first prompt token that can’t be reused.'),
+  reason: missReason,
+  message: z
+    .object({ index: z.int(), role: z.string() })
+    .nullable()
+    .describe('In which the token lies; null in what the template writes, and without messages.'),
+  ...excerptTexts,
 });
 
 export const cacheExplanation = z

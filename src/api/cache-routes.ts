@@ -9,6 +9,9 @@ import { isWhole, type PinReading, type Pins } from '../control/pins.js';
 import type { Warming, WarmReading } from '../control/warming.js';
 import { RadixkvError } from '../errors.js';
 import { type CompletionService, tokensOf } from '../serving/completion.js';
+import type { PassageFinder } from '../serving/passages.js';
+import type { RecentRequests } from '../serving/recent-requests.js';
+import type { Savings } from '../serving/savings.js';
 import { exportOperation, importOperation } from './archive-routes.js';
 import {
   cacheExplanation,
@@ -29,6 +32,7 @@ import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { json, type Operation, operation } from './operation.js';
 import { EXAMPLE_PROMPT, PROMPT_ERRORS, promptOf, served } from './prompt-schema.js';
+import { recentOperations } from './recent-routes.js';
 import { sharedOperations } from './shared-routes.js';
 import { lookupBody, pinBody, treeQuery, warmBody } from './steering-schema.js';
 
@@ -38,9 +42,13 @@ export interface CacheControls {
   readonly pins: Pins;
   readonly archives: Archives;
   readonly events: CacheEvents;
+  readonly recent: RecentRequests;
+  readonly savings: Savings;
 }
 
 interface RouteParts extends CacheControls {
+  /** Absent: there are no stored documents. */
+  readonly documents?: PassageFinder | undefined;
   readonly service: CompletionService;
   readonly limits: Limits;
 }
@@ -149,6 +157,7 @@ export function cacheOperations(parts: RouteParts): Operation[] {
     ...sharedOperations(parts),
     treeOperation(parts),
     eventsOperation(parts.events, parts.limits),
+    ...recentOperations(parts),
   ];
 }
 

@@ -9,24 +9,28 @@ import type { z } from 'zod';
 import type { CacheDesk, ClearOrder } from '../control/cache-desk.js';
 import { RadixkvError } from '../errors.js';
 import type { CompletionService } from '../serving/completion.js';
+import type { RecentRequests } from '../serving/recent-requests.js';
+import type { Savings } from '../serving/savings.js';
 import { cacheCleared } from './cache-answers.js';
 import { requireAdminRole } from './identity.js';
 import type { Limits } from './limits.js';
 import { json, type Operation, operation } from './operation.js';
 import { promptOf, served } from './prompt-schema.js';
 import { clearQuery, EVERY_MODEL, lookupBody } from './steering-schema.js';
-import { partsMeant } from './tenant-scope.js';
+import { ownersMeant, partsMeant } from './tenant-scope.js';
 
 interface ClearParts {
   readonly desk: CacheDesk;
   readonly service: CompletionService;
+  readonly recent: RecentRequests;
+  readonly savings: Savings;
   readonly limits: Limits;
 }
 
 const hasBody = (req: Request): boolean =>
   req.get('transfer-encoding') !== undefined || Number(req.get('content-length') ?? 0) > 0;
 
-export function clearOperation({ desk, service, limits }: ClearParts): Operation {
+export function clearOperation({ desk, service, recent, savings, limits }: ClearParts): Operation {
   const prefixOf = ({ cache_salt: salt, ...body }: z.output<ReturnType<typeof lookupBody>>) => {
     // The namespace of a prompt without documents changes none of its tokens.
     return { salt, prompt: { ...promptOf(served(service, body)), namespace: '' } };
@@ -51,11 +55,16 @@ export function clearOperation({ desk, service, limits }: ClearParts): Operation
       else if (model !== undefined) served(service, { model });
       const asked: { readonly salt: string | undefined; readonly prompt?: ClearOrder['prompt'] } =
         by === undefined ? { salt: query.cache_salt } : prefixOf(await body());
+      // Before they have nothing left by which they are known.
+      const owners = ownersMeant(res, tenant, () => desk.owners());
       const parts = partsMeant(res, { tenant, salt: asked.salt }, desk);
       const { chunks, runs, inUse, runsInUse, pinned, shared } = desk.clear(parts, {
         tier,
         prompt: asked.prompt,
       });
+      if (tier === undefined) {
+        for (const owner of owners) for (const each of [recent, savings]) each.forgetTexts(owner);
+      }
       const foreign = model === EVERY_MODEL && (tier ?? 'disk') === 'disk' ? desk.clearForeign() : 0;
       const answer: z.output<typeof cacheCleared> = {
         object: 'cache.cleared',

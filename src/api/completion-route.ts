@@ -9,7 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Response } from 'express';
 import type { CompletionService } from '../serving/completion.js';
-import type { Outcome, Statistics } from '../serving/statistics.js';
+import type { Outcome, RequestRecord, Statistics } from '../serving/statistics.js';
 import { type CompletionAsked, CompletionTrace } from '../tracing/completion-trace.js';
 import { answerInStream, answerWhole } from './answer.js';
 import type { Dialect, End, Parsed } from './dialect.js';
@@ -19,6 +19,7 @@ import { identityOf } from './identity.js';
 import { saltedNamespace } from './namespace.js';
 import { type Operation, operation } from './operation.js';
 import { PROMPT_ERRORS } from './prompt-schema.js';
+import { requestIdOf } from './request-id.js';
 import { spanOf } from './request-span.js';
 
 /** Fires when the connection goes away before the whole answer was handed to it. */
@@ -28,10 +29,6 @@ function clientGone(res: Response): AbortSignal {
     if (!res.writableFinished) aborter.abort();
   });
   return aborter.signal;
-}
-
-function outcomeOf(error: unknown): Outcome {
-  return toRadixkvError(error).status < 500 ? 'refused' : 'failed';
 }
 
 /** Does the work of a completion, within a span of its own where the request has one that is recorded. */
@@ -67,15 +64,12 @@ export function completionOperation({
   readonly statistics: Statistics;
 }): Operation {
   const serve = async (
-    parsed: Parsed,
-    res: Response,
-    signal: AbortSignal,
+    { parsed, res, id, signal }: { parsed: Parsed; res: Response; id: string; signal: AbortSignal },
     onEnd: (end: End, n: number) => void,
   ) => {
     const { model } = service;
     if (parsed.model !== model.id) throw modelNotFound(model.id);
     const { namespace: tenant, chargeTokens } = identityOf(res);
-    const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
     const namespace = saltedNamespace(tenant, parsed.cacheSalt);
     const head = { id, created: secondsOf(Date.now()), model };
     const answer = parsed.stream ? answerInStream : answerWhole;
@@ -101,24 +95,33 @@ export function completionOperation({
     errors: [...PROMPT_ERRORS, 'document_not_found', 'deadline_exceeded'],
     example: { body: { model: service.model.id, ...dialect.example } },
     handle: async ({ body, res }) => {
+      const startedAt = performance.now();
       const signal = clientGone(res);
-      let report: { usage: End['usage']; timings: End['timings']; choices: number } | undefined;
+      const id = `${dialect.idPrefix}${randomUUID().replaceAll('-', '')}`;
+      let said: Pick<RequestRecord, 'report' | 'course' | 'error'> = {};
       let outcome: Outcome = 'completed';
       try {
-        await serve(await body(), res, signal, ({ usage, timings }, choices) => {
-          report = { usage, timings, choices };
+        await serve({ parsed: await body(), res, id, signal }, ({ usage, timings, course }, choices) => {
+          said = { report: { usage, timings, choices }, ...(course && { course }) };
         });
       } catch (error) {
-        outcome = outcomeOf(error);
+        const { status, code } = toRadixkvError(error);
+        outcome = status < 500 ? 'refused' : 'failed';
+        said = { ...said, error: code };
         throw error;
       } finally {
         if (signal.aborted) outcome = 'aborted';
+        const { tenant, namespace: owner } = identityOf(res);
         statistics.record({
+          id,
+          requestId: requestIdOf(res),
           endpoint: dialect.endpoint,
-          tenant: identityOf(res).tenant,
+          tenant,
+          owner,
           model: service.model.id,
           outcome,
-          ...(report === undefined ? {} : { report }),
+          ...said,
+          wallMs: performance.now() - startedAt,
         });
       }
     },

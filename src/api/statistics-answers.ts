@@ -6,6 +6,9 @@ import { WINDOW_NAMES } from '../history/resolutions.js';
 const instant = z.iso.datetime({ offset: true });
 const counters = z.record(z.string(), z.int());
 
+const milliseconds = z.int().nullable();
+const firstTokens = z.object({ requests: z.int(), mean: milliseconds, p50: milliseconds, p95: milliseconds });
+
 const countFields = {
   requests: z
     .object({ completed: z.int(), aborted: z.int(), failed: z.int(), refused: z.int() })
@@ -19,15 +22,31 @@ const countFields = {
   exact_hit_rate: z.number().nullable().describe('Without the blended ones.'),
   saved_prefill_seconds: z.number().nullable(),
   unpriced_tokens: z.int().describe('Reused tokens that are not in the saved time.'),
+  regret_tokens: z.int().describe('Computed only since they had been evicted.'),
+  ttft_ms: z
+    .object({ none: firstTokens, partial: firstTokens, most: firstTokens })
+    .describe(
+      'Time to the first token, by how much of the prompt was reused: nothing, less than half, half or more.',
+    ),
 };
 
 /** Of any requests: one, a window, a group, a step. */
 export const counts = z.object(countFields);
 
-const tierTokens = { cached_tokens: z.int(), blended_tokens: z.int() };
+const tierTokens = {
+  cached_tokens: z.int(),
+  blended_tokens: z.int(),
+  regret_tokens: z
+    .int()
+    .nullable()
+    .describe('Of the tier that had them last; null where they can’t be told.'),
+};
 const byTier = <Tier extends z.ZodType>(tier: Tier) => z.object({ device: tier, host: tier, disk: tier });
 
-export const countsByTier = z.object({ ...countFields, by_tier: byTier(z.object(tierTokens)) });
+export const tokensByTier = byTier(z.object(tierTokens));
+export const countsByTier = z.object({ ...countFields, by_tier: tokensByTier });
+
+const percentiles = z.object({ p50: z.number().nullable(), p90: z.number().nullable() });
 
 const tier = z.object({
   ...tierTokens,
@@ -38,6 +57,16 @@ const tier = z.object({
   classes: z
     .record(z.string(), z.object({ bytes: z.int(), chunks: z.int(), share_bytes: z.number() }))
     .nullable(),
+  evicted: z
+    .object({
+      chunks: z.int(),
+      age_seconds: percentiles,
+      uses: percentiles,
+      regretted_chunks: z.int(),
+      regretted_after_seconds: percentiles,
+    })
+    .nullable()
+    .describe('The lives of evicted chunks.'),
 });
 
 const disk = z.object({
@@ -59,6 +88,7 @@ export const processStatistics = z
     ...countFields,
     by_tier: byTier(tier),
     disk: disk.nullable().describe('Null without a disk tier.'),
+    bus: counters.nullable().describe('Bytes between host and GPU; null without a GPU.'),
     radix: z.object({ nodes: z.int().nullable(), chunks: z.int().nullable() }),
     history: z
       .object({ faults: counters, unwritten_requests: z.int(), lost_requests: z.int() })

@@ -3,8 +3,10 @@
  * cache; for a window of time, by group or in steps, over restarts. What can't be known is null, zero is zero.
  */
 import { z } from 'zod';
+import { BUS_KINDS, type BusBytes } from '../engine/device.js';
+import { type HistogramReading, observed, quantile } from '../histogram.js';
 import type { History } from '../history/history.js';
-import type { Tier } from '../serving/completion.js';
+import type { Tier, TierTokens } from '../serving/completion.js';
 import {
   blendedOf,
   blendedTokensOf,
@@ -12,14 +14,18 @@ import {
   cachedOf,
   cachedTokensOf,
   exactHitRateOf,
+  type HitClass,
   hitRateOf,
   noCounts,
+  regretOf,
   savedSecondsOf,
+  ttftOf,
 } from '../serving/counts.js';
 import type {
   ClassReading,
   DiskReading,
   HistoryReading,
+  LivesReading,
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
@@ -52,16 +58,45 @@ export function countsJson(counts: Counts): z.output<typeof countsAnswer> {
     exact_hit_rate: exactHitRateOf(counts) ?? null,
     saved_prefill_seconds: savedSecondsOf(counts) ?? null,
     unpriced_tokens: counts.unpricedTokens,
+    regret_tokens: counts.regretHostTokens + counts.regretDiskTokens,
+    ttft_ms: ttftByHitJson(counts),
+  };
+}
+
+function ttftByHitJson(counts: Counts) {
+  const ofClass = (hit: HitClass) => ttftJson(ttftOf(counts, hit));
+  return { none: ofClass('none'), partial: ofClass('partial'), most: ofClass('most') };
+}
+
+/** Of seconds, whole ones. */
+function millisecondsOf(value: number | undefined): number | null {
+  return value === undefined ? null : Math.round(value * 1000);
+}
+
+/** Milliseconds; null without a request. */
+function ttftJson(seconds: HistogramReading) {
+  const requests = observed(seconds);
+  return {
+    requests,
+    mean: millisecondsOf(requests === 0 ? undefined : seconds.sum / requests),
+    p50: millisecondsOf(quantile(seconds, 0.5)),
+    p95: millisecondsOf(quantile(seconds, 0.95)),
   };
 }
 
 function tokensByTierJson(counts: Counts) {
   const [cached, blended] = [cachedOf(counts), blendedOf(counts)];
-  const tokens = (tier: Tier) => ({ cached_tokens: cached[tier], blended_tokens: blended[tier] });
+  const regret: Partial<TierTokens> = regretOf(counts);
+  const tokens = (tier: Tier) => ({
+    cached_tokens: cached[tier],
+    blended_tokens: blended[tier],
+    regret_tokens: regret[tier] ?? null,
+  });
   return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
 }
 
-function countsByTierJson(counts: Counts): z.output<typeof countsByTier> {
+/** The same, and by tier. */
+export function countsByTierJson(counts: Counts): z.output<typeof countsByTier> {
   return { ...countsJson(counts), by_tier: tokensByTierJson(counts) };
 }
 
@@ -86,6 +121,23 @@ function mapValues<In, Out>(
   to: (value: In) => Out,
 ): Record<string, Out> {
   return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, to(value)]));
+}
+
+/** Null where evicted chunks are not told apart. */
+function livesJson(lives: LivesReading | undefined) {
+  if (lives === undefined) return null;
+  const { ageS, uses, regretS } = lives;
+  return {
+    chunks: observed(ageS),
+    age_seconds: percentilesJson(ageS),
+    uses: percentilesJson(uses),
+    regretted_chunks: observed(regretS),
+    regretted_after_seconds: percentilesJson(regretS),
+  };
+}
+
+function percentilesJson(histogram: HistogramReading) {
+  return { p50: quantile(histogram, 0.5) ?? null, p90: quantile(histogram, 0.9) ?? null };
 }
 
 /** Null without a disk tier. */
@@ -115,15 +167,28 @@ function historyJson(history: HistoryReading | undefined): ProcessJson['history'
   };
 }
 
+/** Null where there is no GPU. */
+function busJson(bus: BusBytes | undefined): ProcessJson['bus'] {
+  if (bus === undefined) return null;
+  return Object.fromEntries(
+    BUS_KINDS.map(({ direction, kind, of }) => [`${kind}_bytes_${direction}`, bus[of]]),
+  );
+}
+
 function processJson(statistics: Statistics): ProcessJson {
-  const { tiers, radixNodes, cachedChunks, disk, history } = statistics.gauges();
+  const { tiers, lives, radixNodes, cachedChunks, disk, bus, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
-  const ofTier = (tier: Tier) => ({ ...tokens[tier], ...tierJson(tiers[tier]) });
+  const ofTier = (tier: Tier) => ({
+    ...tokens[tier],
+    ...tierJson(tiers[tier]),
+    evicted: livesJson(lives?.[tier]),
+  });
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
     by_tier: { device: ofTier('device'), host: ofTier('host'), disk: ofTier('disk') },
     disk: diskJson(disk),
+    bus: busJson(bus),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),
   };

@@ -22,7 +22,7 @@ export function usageJson({
 }
 
 /** Milliseconds to the microsecond. */
-function rounded(value: number): number {
+export function rounded(value: number): number {
   return Math.round(value * 1000) / 1000;
 }
 

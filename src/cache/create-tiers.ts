@@ -16,6 +16,7 @@ import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import type { CacheEvents } from './cache-events.js';
+import { ChunkLives } from './chunk-lives.js';
 import { ownerOf } from './namespace-owner.js';
 import { PrefixCache } from './prefix-cache.js';
 import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
@@ -57,12 +58,14 @@ export async function createTiers(
   model: {
     readonly layout: KvLayout;
     readonly fingerprint: string;
+    /** What else than the CPU computes it: `deviceFingerprint`. */
+    readonly device?: string | undefined;
     readonly breakEven: BreakEven;
     readonly events: CacheEvents;
   },
 ): Promise<Tiers | undefined> {
   const { layout, breakEven, events } = model;
-  const fingerprint = cacheFingerprint(model.fingerprint);
+  const fingerprint = cacheFingerprint(model.fingerprint, model.device);
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
   const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
@@ -73,6 +76,7 @@ export async function createTiers(
     layout,
     fingerprint,
     events,
+    lives: new ChunkLives({ clock: CLOCK }),
     store: ({ evict, tierEvict, tierCopy, loaded }) => {
       const { chunkBytes, chunkTokens } = layout;
       const capacityBytes = options.hostBytes;
@@ -112,11 +116,11 @@ export async function createTiers(
 
 /**
  * What stands for a model in the keys of its chunks: its own fingerprint, and the release of ONNX Runtime, since
- * another one may round otherwise.
+ * another one may round otherwise; likewise another device.
  */
-export function cacheFingerprint(modelFingerprint: string): string {
+export function cacheFingerprint(modelFingerprint: string, device?: string): string {
   const { version } = z.object({ version: z.string() }).parse(require('onnxruntime-node/package.json'));
-  return `${modelFingerprint} onnxruntime ${version}`;
+  return `${modelFingerprint} onnxruntime ${version}${device === undefined ? '' : ` ${device}`}`;
 }
 
 function codecFor(option: DiskCodecOption, layout: KvLayout): CodecName {

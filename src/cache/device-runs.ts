@@ -106,11 +106,19 @@ export class DeviceRuns {
     return longest;
   }
 
-  /** How many of `tokens` agree with the run that has most of them, whoever may use it, and what it goes on with. */
-  parting(namespace: string, tokens: Int32Array, count: number): Parting {
+  /**
+   * How many of `tokens` agree with the run that has most of them, whoever may use it, and what it goes on with. Runs
+   * that do not agree at position `beyond` are passed over at once.
+   */
+  parting(
+    namespace: string,
+    tokens: Int32Array,
+    { count, beyond }: { readonly count: number; readonly beyond: number },
+  ): Parting {
     let nearest: Parting = { depth: 0, next: new Int32Array() };
     for (const run of this.#runs.values()) {
       if (run.namespace !== namespace || run.isPrivate) continue;
+      if (beyond > 0 && (run.length <= beyond || run.tokens[beyond] !== tokens[beyond])) continue;
       const depth = commonPrefix(run.tokens.subarray(0, run.length), tokens);
       const next = run.tokens.slice(depth, Math.min(run.length, depth + count));
       if (depth > nearest.depth || (depth === nearest.depth && next.length > nearest.next.length))

@@ -23,13 +23,14 @@ import { type Accepts, commonPrefix, DeviceRuns, NO_ROWS, type Run } from './dev
 import {
   type ClearedChunks,
   type FoundChunk,
+  type NodeRows,
   type OutlinedNode,
   type PrefixCache,
   type PrefixLease,
   type ReadableChunk,
   rowsOf,
 } from './prefix-cache.js';
-import { bringBack, type SetAside, setAside } from './set-aside.js';
+import { bringBack, recover, type SetAside, setAside } from './set-aside.js';
 import { SHARED_NAMESPACE } from './shared-namespace.js';
 
 interface RowsByTier {
@@ -45,6 +46,8 @@ export interface OpenedRun {
   readonly cached: RowsByTier;
   /** The others: from a lossy copy, or of a blended prompt that this one continues. */
   readonly blended: RowsByTier;
+  /** Those of them that the tree knows, by its nodes. */
+  readonly nodes: readonly NodeRows[];
 }
 
 export interface OpenOptions {
@@ -201,11 +204,19 @@ export class KvCache {
    * tokens that it goes on with. Not a use.
    */
   parting(namespace: string, tokens: Int32Array, count: number): Parting {
-    const onDevice = this.#runs.parting(namespace, tokens, count);
     const readable = this.#sharedReaders.has(namespace) ? [namespace, SHARED_NAMESPACE] : [namespace];
-    return readable
+    const below = readable
       .flatMap((each) => this.#prefixes?.parting(each, tokens, count) ?? [])
-      .reduce((nearest, below) => (below.depth > nearest.depth ? below : nearest), onDevice);
+      .reduce((nearest, each) => (each.depth > nearest.depth ? each : nearest), {
+        depth: 0,
+        next: new Int32Array(),
+      });
+    // Of interest are runs that agree further, or as far where less is known to follow than is wanted.
+    const beyond = below.next.length < count ? below.depth - 1 : below.depth;
+    const onDevice = this.#runs.parting(namespace, tokens, { count, beyond });
+    const isNearer = onDevice.depth > below.depth;
+    const knowsMore = onDevice.depth === below.depth && onDevice.next.length > below.next.length;
+    return isNearer || knowsMore ? onDevice : below;
   }
 
   /** The nodes of the tree below a place. */
@@ -353,7 +364,7 @@ export class KvCache {
     if (isPrivate) {
       const run = await this.scratch(namespace, capacityTokens);
       run?.tokens.set(tokens);
-      return run && { run, cached: NOTHING, blended: NOTHING };
+      return run && { run, cached: NOTHING, blended: NOTHING, nodes: [] };
     }
     const wanted = tokens.subarray(0, tokens.length - 1);
     const lease = this.#acquire(namespace, wanted, accepts);
@@ -399,10 +410,13 @@ export class KvCache {
     }
   }
 
-  /** Keeps the rows of `tokens` (whole chunks), with which a scratch run begins and which were made by prefill. */
-  async store(run: Run, tokens: Int32Array): Promise<void> {
+  /**
+   * Keeps the rows of `tokens` (whole chunks), with which a scratch run begins and which were made by prefill.
+   * @returns as `commit`
+   */
+  async store(run: Run, tokens: Int32Array): Promise<RowsByTier> {
     this.#settled(run, tokens.length);
-    await this.#sealAll(run, tokens);
+    return this.#sealAll(run, tokens);
   }
 
   /**
@@ -444,7 +458,11 @@ export class KvCache {
       const onDevice = Math.max(0, Math.min(end, device) - start);
       return { device: onDevice, host: Math.max(0, end - below) - disk, disk };
     };
-    return { cached: rowsByTier(0, run.exact), blended: rowsByTier(run.exact, run.length) };
+    return {
+      cached: rowsByTier(0, run.exact),
+      blended: rowsByTier(run.exact, run.length),
+      nodes: this.#prefixes?.byNode(used) ?? [],
+    };
   }
 
   /**
@@ -496,6 +514,11 @@ export class KvCache {
     return run;
   }
 
+  /** What can be had back of a run that the engine lost, as `setAside` gives it. */
+  recover(run: Run, tokens: Int32Array): SetAside {
+    return recover(this.#parts(), run, tokens);
+  }
+
   /** Gives up what was set aside. */
   endSetAside({ lease, slots }: SetAside): void {
     this.#prefixes?.abort(slots);
@@ -539,12 +562,14 @@ export class KvCache {
   /**
    * Rows `[run.settled, end)` were made by prefill: they may be shared, and whole chunks go to the host tier. Not so
    * where they stand behind blended rows.
+   *
+   * @returns those of them that a tier had evicted, in whole chunks
    */
-  async commit(run: Run, end: number): Promise<void> {
+  async commit(run: Run, end: number): Promise<RowsByTier> {
     run.length = Math.max(run.length, end);
-    if (run.blended > 0) return;
+    if (run.blended > 0) return NOTHING;
     this.#settled(run, end);
-    if (!run.isPrivate) await this.#sealAll(run, run.tokens.subarray(0, end));
+    return run.isPrivate ? NOTHING : this.#sealAll(run, run.tokens.subarray(0, end));
   }
 
   /** Rows `[run.settled, end)` of a whole prompt were blended. */
@@ -560,22 +585,31 @@ export class KvCache {
   }
 
   /** Whole chunks of `tokens`, which a run begins with → the host tier. */
-  async #sealAll(run: Run, tokens: Int32Array): Promise<void> {
+  async #sealAll(run: Run, tokens: Int32Array): Promise<RowsByTier> {
     const chunks = Math.floor(tokens.length / this.#layout.chunkTokens);
-    if (this.#prefixes === undefined || chunks === 0) return;
+    if (this.#prefixes === undefined || chunks === 0) return NOTHING;
     const whole = tokens.subarray(0, chunks * this.#layout.chunkTokens);
-    let sealed: number;
-    do sealed = await this.#seal(run, whole, this.#prefixes);
-    while (sealed > 0 && sealed < chunks);
+    const regretted = { ...NOTHING };
+    let end: number;
+    do {
+      const sealed = await this.#seal(run, whole, this.#prefixes);
+      end = sealed.end;
+      regretted.host += sealed.regretted.host;
+      regretted.disk += sealed.regretted.disk;
+    } while (end > 0 && end < chunks);
+    return regretted;
   }
 
-  /** Seals what the tiers lack of `tokens`, up to the next present chunk: the end of what it sealed, in chunks. */
-  async #seal(run: Run, tokens: Int32Array, prefixes: PrefixCache): Promise<number> {
+  /**
+   * Seals what the tiers lack of `tokens`, up to the next present chunk.
+   * @returns the end of what it sealed, in chunks (0: nothing), and what of it had been evicted, in tokens
+   */
+  async #seal(run: Run, tokens: Int32Array, prefixes: PrefixCache) {
     const { namespace } = run;
     const lease = prefixes.acquire(namespace, tokens, 'whole chunks');
     try {
       const reserved = prefixes.reserve(namespace, tokens, lease);
-      if (reserved.length === 0) return 0;
+      if (reserved.length === 0) return { end: 0, regretted: NOTHING };
       const { chunkTokens } = this.#layout;
       const slots = reserved.map(({ slot, index }) => {
         return { slot, start: index * chunkTokens, rows: chunkTokens };
@@ -583,8 +617,13 @@ export class KvCache {
       try {
         const { result } = await this.#engine.call<'seal'>({ op: 'seal', run: run.id, chunks: slots });
         const { checksums } = result;
-        prefixes.commit(namespace, tokens, { lease, chunks: reserved, checksums, exactTokens: run.exact });
-        return reserved.at(-1)!.index + 1;
+        const regretted = prefixes.commit(namespace, tokens, {
+          lease,
+          chunks: reserved,
+          checksums,
+          exactTokens: run.exact,
+        });
+        return { end: reserved.at(-1)!.index + 1, regretted };
       } catch (error) {
         prefixes.abort(reserved);
         throw error;

@@ -19,6 +19,7 @@ import {
 import {
   type ChunkIdentity,
   type ChunkKey,
+  type ChunkLife,
   chunkKey,
   type EvictReason,
   type KvLayout,
@@ -29,6 +30,7 @@ import {
   type TierName,
 } from '#storage';
 import type { CacheEvents } from './cache-events.js';
+import type { ChunkLives } from './chunk-lives.js';
 
 /** A chunk on the way of a lookup, and how many of its rows agree. */
 export interface FoundChunk {
@@ -58,6 +60,15 @@ export interface Stretch {
   readonly namespace: string;
   readonly tokens: Int32Array;
   readonly from?: number;
+}
+
+/** Rows of a prefix that stand in one node of the tree. */
+export interface NodeRows {
+  /** Of its first chunk, which stays when the node is split. */
+  readonly key: ChunkKey;
+  /** Rows before it. */
+  readonly start: number;
+  readonly rows: number;
 }
 
 /** A slot to fill for the chunk `[index * chunkTokens, (index + 1) * chunkTokens)` of a prefix. */
@@ -97,9 +108,9 @@ export interface BorrowedSlot {
 /** What makes the store of a cache, which tells it what left. */
 export type CreateStore = (on: {
   /** A chunk left the last tier that had it. */
-  readonly evict: (key: ChunkKey, reason: EvictReason) => void;
+  readonly evict: (key: ChunkKey, reason: EvictReason, life: ChunkLife, tier: TierName) => void;
   /** A chunk left one tier. */
-  readonly tierEvict: (tier: TierName, key: ChunkKey, reason: EvictReason) => void;
+  readonly tierEvict: (tier: TierName, key: ChunkKey, reason: EvictReason, life: ChunkLife) => void;
   /** A tier has a chunk now that another one has too. */
   readonly tierCopy: (tier: TierName, key: ChunkKey) => void;
   /** These chunks can be found from now on, parents first: an earlier process stored them. */
@@ -110,6 +121,7 @@ export class PrefixCache {
   readonly #layout: KvLayout;
   readonly #fingerprint: string;
   readonly #events: CacheEvents | undefined;
+  readonly #lives: ChunkLives | undefined;
   readonly #tree: RadixTree;
   readonly #store: TieredStore;
   readonly #keys = new Map<ChunkId, ChunkKey>();
@@ -126,14 +138,17 @@ export class PrefixCache {
     readonly store: CreateStore;
     /** Told what happens to chunks. */
     readonly events?: CacheEvents;
+    /** Told how long chunks lived, and which ones were missed. */
+    readonly lives?: ChunkLives;
   }) {
     this.#layout = options.layout;
     this.#fingerprint = options.fingerprint;
     this.#events = options.events;
+    this.#lives = options.lives;
     this.#tree = new RadixTree({ chunkTokens: this.#layout.chunkTokens });
     this.#store = options.store({
-      evict: (key, reason) => this.#onEvict(key, reason),
-      tierEvict: (tier, key, reason) => this.#onTierEvict(tier, key, reason),
+      evict: (key, reason, _life, tier) => this.#onEvict(key, reason, tier),
+      tierEvict: (tier, key, reason, life) => this.#onTierEvict(tier, key, reason, life),
       tierCopy: (tier, key) => this.#onTierCopy(tier, key),
       loaded: (chunks) => this.#onLoaded(chunks),
     });
@@ -180,6 +195,19 @@ export class PrefixCache {
   /** A request uses the chunks: they count as used once, their TTL and pins are renewed. */
   use(chunks: readonly FoundChunk[]): void {
     this.#store.touch(chunks.map((chunk) => chunk.key).toReversed());
+  }
+
+  /** The chunks of a lease by the nodes that they stand in. */
+  byNode(found: readonly FoundChunk[]): NodeRows[] {
+    const counts = this.#tree.nodesOf(found.map(({ id }) => id));
+    let [first, start] = [0, 0];
+    return counts.map((count) => {
+      const rows = rowsOf(found.slice(first, first + count));
+      const node = { key: found[first]!.key, start, rows };
+      first += count;
+      start += rows;
+      return node;
+    });
   }
 
   isInHost({ key }: FoundChunk): boolean {
@@ -230,7 +258,11 @@ export class PrefixCache {
     return reserved;
   }
 
-  /** The reserved slots are filled: their chunks can be found from now on. `lease` is that of `reserve`. */
+  /**
+   * The reserved slots are filled: their chunks can be found from now on. `lease` is that of `reserve`.
+   *
+   * @returns tokens that were computed only since they had been evicted, in whole chunks, by the tier that had them last
+   */
   commit(
     namespace: string,
     tokens: Int32Array,
@@ -241,9 +273,10 @@ export class PrefixCache {
       /** Rows of the prefix that are exactly what any prefill computes; absent: all. */
       readonly exactTokens?: number;
     },
-  ): void {
+  ): Record<TierName, number> {
     const { lease, chunks, checksums, exactTokens = tokens.length } = sealed;
     const path = lease.found.map((chunk) => chunk.id);
+    const regretted = { host: 0, disk: 0 };
     for (const [i, chunk] of chunks.entries()) {
       const isExact = (chunk.index + 1) * this.#layout.chunkTokens <= exactTokens;
       if (!this.#store.commit(chunk.key, checksums[i]!, { isExact })) continue;
@@ -252,10 +285,13 @@ export class PrefixCache {
       this.#lost.delete(id);
       this.#name(id, chunk.key);
       path.push(id);
+      const tier = this.#lives?.computed(chunk.key);
+      if (tier !== undefined) regretted[tier] += this.#layout.chunkTokens;
     }
     const { duplicates } = this.#tree.insert(namespace, tokens, path);
     assert.equal(duplicates.length, 0, 'what stands already was found before it was sealed');
     this.#tellStored(namespace, tokens, chunks.slice(0, path.length - lease.found.length));
+    return regretted;
   }
 
   /** Slots of host memory for bytes of no chunk, at most `count`: as many as there is room for. End with `abort`. */
@@ -358,6 +394,7 @@ export class PrefixCache {
       if (this.#store.isLeased(key)) cleared.inUse++;
       if (this.#store.remove(key, 'deleted', tier)) cleared.chunks++;
     }
+    if (tier === undefined && prefix === undefined) this.#lives?.forget(namespace);
     const isAll = tier === undefined && prefix === undefined && cleared.pinned === 0;
     if (isAll && cleared.chunks > 0) this.#events?.emit({ type: 'cleared', namespace });
     return cleared;
@@ -445,6 +482,7 @@ export class PrefixCache {
       nodes,
       treeChunks: chunks,
       evictions: [...this.#evictions.values()],
+      lives: this.#lives?.reading(),
     };
   }
 
@@ -494,15 +532,17 @@ export class PrefixCache {
     assert.equal(stands, id, 'a key names one place in the tree');
   }
 
-  #onEvict(key: ChunkKey, reason: EvictReason): void {
+  #onEvict(key: ChunkKey, reason: EvictReason, tier: TierName): void {
     const id = this.#ids.get(key);
     if (id === undefined || reason === 'closed') return;
+    if (reason === 'capacity' || reason === 'quota') this.#lives?.gone(key, this.#tree.namespaceOf(id), tier);
     this.#lost.add(id);
     this.#sweep();
   }
 
-  #onTierEvict(tier: TierName, key: ChunkKey, reason: EvictReason): void {
+  #onTierEvict(tier: TierName, key: ChunkKey, reason: EvictReason, life: ChunkLife): void {
     this.#countEviction(tier, reason);
+    if (reason === 'capacity') this.#lives?.left(tier, life);
     const id = this.#ids.get(key);
     if (id === undefined || reason === 'closed') return;
     this.#events?.emit({ type: 'removed', namespace: this.#tree.namespaceOf(id), tier, key, reason });

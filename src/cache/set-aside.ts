@@ -37,12 +37,10 @@ export async function setAside(
   run: Run,
   tokens: Int32Array,
 ): Promise<SetAside> {
-  const { namespace, settled, exact, blended, isPrivate, length } = run;
-  const kept = { namespace, tokens: tokens.slice(), settled, exact, blended, isPrivate };
-  if (prefixes === undefined) return { ...kept, lease: undefined, slots: [] };
-  const lease = isPrivate
-    ? undefined
-    : prefixes.acquire(namespace, tokens.subarray(0, exact), 'whole chunks', { isExactOnly: true });
+  const { namespace, length } = run;
+  const kept = recover({ prefixes }, run, tokens);
+  const { lease } = kept;
+  if (prefixes === undefined) return kept;
   const { chunkTokens } = layout;
   const first = lease?.tokens ?? 0;
   const borrowed = prefixes.borrow(namespace, Math.ceil((length - first) / chunkTokens));
@@ -55,7 +53,6 @@ export async function setAside(
     const { result } = await engine.call<'seal'>({ op: 'seal', run: run.id, chunks });
     return {
       ...kept,
-      lease,
       slots: places.map((place, i) => ({ ...place, checksum: result.checksums[i]! })),
     };
   } catch (error) {
@@ -63,6 +60,15 @@ export async function setAside(
     if (lease !== undefined) prefixes.release(lease);
     throw error;
   }
+}
+
+/** What can be had back of a run whose rows are gone: what the tiers have of it. The rest is to be computed again. */
+export function recover({ prefixes }: Pick<Parts, 'prefixes'>, run: Run, tokens: Int32Array): SetAside {
+  const { namespace, settled, exact, blended, isPrivate } = run;
+  const lease = isPrivate
+    ? undefined
+    : prefixes?.acquire(namespace, tokens.subarray(0, exact), 'whole chunks', { isExactOnly: true });
+  return { namespace, tokens: tokens.slice(), settled, exact, blended, isPrivate, lease, slots: [] };
 }
 
 /**

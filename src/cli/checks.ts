@@ -5,16 +5,17 @@
 import { access, constants, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { formatBytes } from '../config/bytes.js';
 import type { ServeOptions } from '../config/options.js';
+import { PROVIDERS, type ProbeResult, probeDevice, whyNotAuto } from '../engine/device-probe.js';
 import { messageOf } from '../errno.js';
 import { systemClock } from '../model/clock.js';
 import type { RegisteredModel } from '../model/registry.js';
 import { DEFAULT_MODEL } from '../model/source/default-model.js';
 import { hubFromEnvironment, listRevision } from '../model/source/hub.js';
 import { findPython } from '../model/source/pip.js';
-import { hasKeys, KEYS_FILE } from '../tenants/key-file.js';
+import { hasKeys } from '../tenants/key-file.js';
 import { requireGuard } from '../tenants/reach.js';
 import { bytesOf, openRegistry } from './models.js';
 
@@ -36,6 +37,7 @@ export async function runChecks(options: ServeOptions): Promise<CheckResult[]> {
   const checks = [
     checkNode(process.versions.node),
     await checkRuntime(),
+    await checkDevice(options),
     await checkPort(options),
     await checkKeys(options),
     await checkDirectory('data directory', options.dataDir, '--data-dir'),
@@ -68,6 +70,29 @@ async function checkRuntime(): Promise<CheckResult> {
   }
 }
 
+/** Tries every GPU provider, each in a process of its own, and says what `--device auto` would take. */
+async function checkDevice({ device }: Pick<ServeOptions, 'device'>): Promise<CheckResult> {
+  const probes = await Promise.all(
+    PROVIDERS.map(async (provider) => ({ provider, probe: await probeDevice({ provider, measures: true }) })),
+  );
+  const taken = probes.find(({ probe }) => whyNotAuto(probe) === undefined)?.provider ?? 'cpu';
+  const details = probes.map(({ provider, probe }) => `${provider}: ${describeProbe(probe)}`);
+  const detail = `--device ${device}; auto would take ${taken}; ${details.join('; ')}`;
+  const asked = probes.find(({ provider }) => provider === device);
+  if (asked === undefined || asked.probe.works) return ok('device', detail);
+  return { ...fail('device', detail), fix: 'install the driver of the GPU, or use --device cpu' };
+}
+
+function describeProbe(probe: ProbeResult): string {
+  if (!probe.works) return `can't be used (${probe.reason})`;
+  const { adapter = 'an adapter', hasFloat16, ms, cpuMs } = probe;
+  const speed =
+    ms === undefined || cpuMs === undefined ? [] : [`${(cpuMs / ms).toFixed(1)} × the CPU's speed`];
+  const why = whyNotAuto(probe);
+  const parts = [hasFloat16 ? 'float16' : 'no float16', ...speed, ...(why === undefined ? [] : [why])];
+  return `${adapter} (${parts.join(', ')})`;
+}
+
 async function checkPort(options: { readonly host: string; readonly port: number }): Promise<CheckResult> {
   const { host, port } = options;
   const server = createServer();
@@ -85,13 +110,13 @@ async function checkPort(options: { readonly host: string; readonly port: number
 
 async function checkKeys(options: ServeOptions): Promise<CheckResult> {
   const name = 'keys';
-  const { host, requireKeys, insecureNoKeys, dataDir } = options;
+  const { host, requireKeys, insecureNoKeys, keysFile } = options;
   try {
-    const needsKeys = requireKeys || hasKeys(join(dataDir, KEYS_FILE));
+    const needsKeys = requireKeys || hasKeys(keysFile);
     await requireGuard({ host, insecureNoKeys, needsKeys });
     return ok(name, needsKeys ? 'requests need a key' : `who reaches ${host} needs no key`);
   } catch (error) {
-    const fix = `radixkv keys create --tenant <name>, or restore ${KEYS_FILE} in ${dataDir}`;
+    const fix = `radixkv keys create --tenant <name>, or restore ${keysFile}`;
     return { ...fail(name, messageOf(error)), fix };
   }
 }

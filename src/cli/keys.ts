@@ -1,18 +1,17 @@
 /** The commands of keys and tenants: what they write a running server sees with its next request. */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { formatBytes, parseBytes } from '../config/bytes.js';
 import type { ServeOptions } from '../config/options.js';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { idOfApiKey } from '../tenants/api-key.js';
-import { KEYS_FILE, KeyFile } from '../tenants/key-file.js';
+import { KeyFile } from '../tenants/key-file.js';
 import { ROLES, type Tenant } from '../tenants/tenant.js';
 import { tableLines } from './table.js';
 import type { Terminal } from './terminal.js';
 
-type Places = Pick<ServeOptions, 'dataDir'>;
+type Places = Pick<ServeOptions, 'keysFile'>;
 
 const RATE_MAX = 1_000_000_000;
 
@@ -77,20 +76,20 @@ export interface LimitTexts {
 
 /** `radixkv keys create`: the key alone goes to stdout. */
 export function runCreateKey(
-  { dataDir }: Places,
+  { keysFile }: Places,
   flags: { readonly tenant: string; readonly role: string },
   terminal: Terminal,
 ): void {
   const tenant = checked(NAME, flags.tenant, '--tenant');
   const role = checked(ROLE, flags.role, '--role');
-  const text = withFile(dataDir, (file) => file.createKey({ tenant, role }, Date.now()));
+  const text = withFile(keysFile, (file) => file.createKey({ tenant, role }, Date.now()));
   terminal.print(text);
   terminal.note(`key ${idOfApiKey(text)} of ${tenant}, role ${role}; it is not shown again`);
 }
 
 /** `radixkv keys list`. */
-export function runListKeys({ dataDir }: Places, isJson: boolean, terminal: Terminal): void {
-  const keys = existing(dataDir, (file) => file.keys());
+export function runListKeys({ keysFile }: Places, isJson: boolean, terminal: Terminal): void {
+  const keys = existing(keysFile, (file) => file.keys());
   if (isJson) {
     const rows = keys.map(({ id, tenant, role, createdAtMs, revokedAtMs }) => {
       return { id, tenant, role, created: dateText(createdAtMs), revoked: dateText(revokedAtMs) ?? null };
@@ -108,9 +107,8 @@ export function runListKeys({ dataDir }: Places, isJson: boolean, terminal: Term
 }
 
 /** `radixkv keys revoke`. @throws RadixkvError `invalid_value` when there is no such key any more. */
-export function runRevokeKey(id: string, { dataDir }: Places, terminal: Terminal): void {
-  const isRevoked =
-    existsSync(pathIn(dataDir)) && withFile(dataDir, (file) => file.revokeKey(id, Date.now()));
+export function runRevokeKey(id: string, { keysFile }: Places, terminal: Terminal): void {
+  const isRevoked = existsSync(keysFile) && withFile(keysFile, (file) => file.revokeKey(id, Date.now()));
   if (!isRevoked) {
     // What was given may be a whole key, which must not reach a log.
     throw new RadixkvError(
@@ -122,7 +120,12 @@ export function runRevokeKey(id: string, { dataDir }: Places, terminal: Terminal
 }
 
 /** `radixkv tenants set`. @throws RadixkvError `invalid_value` for a bad limit, or when there is no such tenant. */
-export function runSetTenant(name: string, flags: LimitTexts, { dataDir }: Places, terminal: Terminal): void {
+export function runSetTenant(
+  name: string,
+  flags: LimitTexts,
+  { keysFile }: Places,
+  terminal: Terminal,
+): void {
   const { requestsPerMinute: requests, tokensPerMinute: tokens, hostBytes: host, diskBytes: disk } = flags;
   const { shared } = flags;
   const changes = {
@@ -132,7 +135,7 @@ export function runSetTenant(name: string, flags: LimitTexts, { dataDir }: Place
     ...(disk !== undefined && { diskBytes: checked(QUOTA, disk, '--disk-bytes') }),
     ...(shared !== undefined && { readsShared: checked(SWITCH, shared, '--shared') === 'on' }),
   };
-  const tenant = existing(dataDir, (file) => file.tenants()).find((each) => each.name === name);
+  const tenant = existing(keysFile, (file) => file.tenants()).find((each) => each.name === name);
   if (tenant === undefined) {
     throw new RadixkvError(
       'invalid_value',
@@ -140,7 +143,7 @@ export function runSetTenant(name: string, flags: LimitTexts, { dataDir }: Place
     );
   }
   const limits = { ...tenant, ...changes };
-  withFile(dataDir, (file) => {
+  withFile(keysFile, (file) => {
     file.setLimits(name, limits);
     file.setQuotas(name, limits);
     file.setReadsShared(name, limits.readsShared);
@@ -150,8 +153,8 @@ export function runSetTenant(name: string, flags: LimitTexts, { dataDir }: Place
 }
 
 /** `radixkv tenants list`. */
-export function runListTenants({ dataDir }: Places, isJson: boolean, terminal: Terminal): void {
-  const tenants = existing(dataDir, (file) => file.tenants());
+export function runListTenants({ keysFile }: Places, isJson: boolean, terminal: Terminal): void {
+  const tenants = existing(keysFile, (file) => file.tenants());
   if (isJson) {
     const rows = tenants.map(
       ({ name, createdAtMs, requestsPerMinute, tokensPerMinute, hostBytes, diskBytes, readsShared }) => ({
@@ -176,10 +179,8 @@ export function runListTenants({ dataDir }: Places, isJson: boolean, terminal: T
   }
 }
 
-const pathIn = (dataDir: string): string => join(dataDir, KEYS_FILE);
-
-function withFile<T>(dataDir: string, work: (file: KeyFile) => T): T {
-  const file = KeyFile.open(pathIn(dataDir));
+function withFile<T>(keysFile: string, work: (file: KeyFile) => T): T {
+  const file = KeyFile.open(keysFile);
   try {
     return work(file);
   } finally {
@@ -188,8 +189,8 @@ function withFile<T>(dataDir: string, work: (file: KeyFile) => T): T {
 }
 
 /** Makes no file. */
-function existing<T>(dataDir: string, read: (file: KeyFile) => T[]): T[] {
-  return existsSync(pathIn(dataDir)) ? withFile(dataDir, read) : [];
+function existing<T>(keysFile: string, read: (file: KeyFile) => T[]): T[] {
+  return existsSync(keysFile) ? withFile(keysFile, read) : [];
 }
 
 function checked<T extends z.ZodType>(schema: T, text: string, flag: string): z.output<T> {

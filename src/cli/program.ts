@@ -1,6 +1,7 @@
 /** The commands of `radixkv` and their help. */
 import { Command } from 'commander';
 import { systemClock } from '../model/clock.js';
+import { PLAN_OPTION_ROWS, planFlag } from '../plan/plan-options.js';
 import { ROLES } from '../tenants/tenant.js';
 import { packageVersion } from '../version.js';
 import { type ExportChoices, runExport, runImportArchive } from './archives.js';
@@ -17,6 +18,7 @@ import {
   runSetTenant,
 } from './keys.js';
 import { runImport, runList, runRemove } from './models.js';
+import { type PlanChoices, runPlan } from './plan.js';
 import { runServe } from './serve.js';
 import { DEFAULT_URL, type ServerAddress } from './server-address.js';
 import type { Terminal } from './terminal.js';
@@ -85,10 +87,28 @@ export function createProgram(terminal: Terminal): Command {
       if (!answered) process.exitCode = 1;
     });
 
+  addPlanCommand(program.command('plan'), terminal);
+
   return program.addHelpText(
     'after',
     '\nEvery option can also be set in the environment, see "radixkv serve --help", or in a file, see "radixkv config --help".',
   );
+}
+
+function addPlanCommand(plan: Command, terminal: Terminal): void {
+  const places = ['dataDir', 'modelsDir', 'model', 'chunkTokens'] as const;
+  addOptions(plan, [...places, 'deviceBytes', 'hostBytes', 'diskBytes']).description(
+    'plan capacity: what a load of users needs of memory, disk, network and Redis, with the arithmetic',
+  );
+  for (const { key, placeholder, description, defaultText } of PLAN_OPTION_ROWS)
+    plan.option(`${planFlag(key)} ${placeholder}`, description, defaultText);
+  plan
+    .option('--url <url>', 'a running server, whose measured speeds are taken')
+    .option('--json', 'print the result as JSON')
+    .addHelpText('after', '\nAn API key in RADIXKV_API_KEY is sent along to --url.')
+    .action(async (choices: PlanChoices, command: Command) =>
+      runPlan(readOptions(command), choices, process.env.RADIXKV_API_KEY, terminal),
+    );
 }
 
 function addConfigCommands(config: Command, terminal: Terminal): void {
@@ -151,20 +171,20 @@ HF_ENDPOINT and HF_TOKEN are honoured. Interrupted downloads go on where they st
 }
 
 function addKeyCommands(keys: Command, terminal: Terminal): void {
-  addOptions(keys.command('create'), ['dataDir'])
+  addOptions(keys.command('create'), ['dataDir', 'keysFile'])
     .description('create a key and print it; this is the only time that it is shown')
     .requiredOption('--tenant <name>', 'whose key it is; a tenant shares KV and documents with nobody')
     .option('--role <role>', `one of ${ROLES.join(', ')}; an admin may also control the server`, 'user')
     .action((flags: { tenant: string; role: string }, command: Command) =>
       runCreateKey(readOptions(command), flags, terminal),
     );
-  addOptions(keys.command('list'), ['dataDir'])
+  addOptions(keys.command('list'), ['dataDir', 'keysFile'])
     .description('list all keys, revoked ones too')
     .option('--json', 'print the result as JSON')
     .action((flags: { json?: boolean }, command: Command) =>
       runListKeys(readOptions(command), flags.json === true, terminal),
     );
-  addOptions(keys.command('revoke <id>'), ['dataDir'])
+  addOptions(keys.command('revoke <id>'), ['dataDir', 'keysFile'])
     .description('revoke a key: requests with it are refused from now on')
     .action((id: string, _flags: unknown, command: Command) =>
       runRevokeKey(id, readOptions(command), terminal),
@@ -202,13 +222,13 @@ function addCacheCommands(cache: Command, terminal: Terminal): void {
 }
 
 function addTenantCommands(tenants: Command, terminal: Terminal): void {
-  addOptions(tenants.command('list'), ['dataDir'])
+  addOptions(tenants.command('list'), ['dataDir', 'keysFile'])
     .description('list tenants with their limits')
     .option('--json', 'print the result as JSON')
     .action((flags: { json?: boolean }, command: Command) =>
       runListTenants(readOptions(command), flags.json === true, terminal),
     );
-  addOptions(tenants.command('set <name>'), ['dataDir'])
+  addOptions(tenants.command('set <name>'), ['dataDir', 'keysFile'])
     .description('limit what all keys of a tenant together may ask for')
     .option('--requests-per-minute <number>', 'requests that may begin in a minute, or none for no limit')
     .option('--tokens-per-minute <number>', 'prompt tokens in a minute, or none for no limit')
@@ -216,6 +236,6 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .option('--disk-bytes <size>', 'likewise of the disk')
     .option('--shared <on|off>', 'whether it reads the KV of public texts that an admin declared')
     .action((name: string, flags: LimitTexts, command: Command) =>
-      runSetTenant(name, flags, readOptions(command, ['dataDir']), terminal),
+      runSetTenant(name, flags, readOptions(command, ['dataDir', 'keysFile']), terminal),
     );
 }

@@ -1,9 +1,8 @@
 /** `radixkv serve`: make sure of keys and model, start, say how to try it, stop on a signal. */
 import { constants } from 'node:os';
-import { join } from 'node:path';
 import type { ServeOptions } from '../config/options.js';
 import { startRadixkv } from '../server.js';
-import { hasKeys, KEYS_FILE } from '../tenants/key-file.js';
+import { hasKeys } from '../tenants/key-file.js';
 import { requireGuard } from '../tenants/reach.js';
 import { ensureModel, openRegistry } from './models.js';
 import type { Terminal } from './terminal.js';
@@ -38,8 +37,8 @@ export async function runServe(
 
 /** Whether requests need a key. @throws RadixkvError `invalid_value` when others could come in without one. */
 async function guard(options: ServeOptions, terminal: Terminal): Promise<boolean> {
-  const { host, requireKeys, insecureNoKeys, dataDir } = options;
-  const isThere = hasKeys(join(dataDir, KEYS_FILE));
+  const { host, requireKeys, insecureNoKeys, keysFile } = options;
+  const isThere = hasKeys(keysFile);
   await requireGuard({ host, insecureNoKeys, needsKeys: requireKeys || isThere });
   if (requireKeys && !isThere) {
     terminal.note('there is no key yet; make one with: radixkv keys create --tenant <name>');

@@ -7,7 +7,9 @@ import {
   bytes,
   count,
   freshRates,
+  HITS,
   hitShares,
+  milliseconds,
   type ProcessStats,
   percent,
   rate,
@@ -29,10 +31,22 @@ import type { Terminal } from './terminal.js';
 const REFRESH_MS = 2000;
 const ANSWER_TIMEOUT_MS = 5000;
 
-const tierTokens = z.object({ cached_tokens: z.number(), blended_tokens: z.number() });
+const tierTokens = z.object({
+  cached_tokens: z.number(),
+  blended_tokens: z.number(),
+  regret_tokens: z.number().nullable(),
+});
+const percentiles = z.object({ p50: z.number().nullable(), p90: z.number().nullable() });
+const firstTokens = z.object({
+  requests: z.number(),
+  mean: z.number().nullable(),
+  p50: z.number().nullable(),
+  p95: z.number().nullable(),
+});
 const tierState = tierTokens.extend({
   bytes: z.number().nullable(),
   capacity_bytes: z.number().nullable(),
+  evicted: z.object({ chunks: z.number(), age_seconds: percentiles, uses: percentiles }).nullable(),
 });
 const counts = {
   since: z.string(),
@@ -47,6 +61,7 @@ const counts = {
   completion_tokens: z.number(),
   hit_rate: z.number().nullable(),
   saved_prefill_seconds: z.number().nullable(),
+  ttft_ms: z.object({ none: firstTokens, partial: firstTokens, most: firstTokens }),
 };
 const windowStats: z.ZodType<WindowStats> = z.object({
   ...counts,
@@ -140,6 +155,21 @@ function topLines(url: string, { stats, minute, nowMs }: Reading): string[] {
       );
     }),
     line('all', percent(minute?.hit_rate), percent(stats.hit_rate)),
+    '',
+    line('evicted', 'chunks', 'after, p50', 'p90', 'uses, p50', 'regret'),
+    ...TIERS.map((tier) => {
+      const { evicted, regret_tokens: regret } = stats.by_tier[tier];
+      const { p50, p90 } = evicted?.age_seconds ?? { p50: null, p90: null };
+      const uses = count(evicted?.uses.p50);
+      return line(tier, count(evicted?.chunks), seconds(p50), seconds(p90), uses, count(regret));
+    }),
+    '',
+    line('TTFT, hit', 'requests', 'p50, 1 min', 'p50, all', 'p95, all'),
+    ...HITS.map((hit) => {
+      const { requests: answered, p50, p95 } = stats.ttft_ms[hit];
+      const lately = milliseconds(minute?.ttft_ms[hit].p50);
+      return line(hit, count(answered), lately, milliseconds(p50), milliseconds(p95));
+    }),
     '',
     `tokens/s  ${rate(rates?.promptTokensPerS)} prompt, ${rate(rates?.completionTokensPerS)} answer`,
     `requests  ${rate(rates?.requestsPerS)} /s; ${requests.join(', ')}`,

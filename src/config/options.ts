@@ -17,6 +17,7 @@ import {
 } from '#storage';
 import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
+import { KEYS_FILE } from '../tenants/key-file.js';
 import { parseBytes } from './bytes.js';
 import { withoutCredentials } from './credentials.js';
 import { availableCores, defaultDataDirectory } from './machine.js';
@@ -24,6 +25,10 @@ import { availableCores, defaultDataDirectory } from './machine.js';
 /** Weight formats one can ask for; `auto` takes the fastest that keeps the model's quality. */
 export const WEIGHTS_OPTIONS = ['auto', 'float32', 'int8', 'int4'] as const;
 export type WeightsOption = (typeof WEIGHTS_OPTIONS)[number];
+
+/** What may compute; `auto` takes what a probe finds to be quickest. */
+export const DEVICE_OPTIONS = ['cpu', 'webgpu', 'cuda', 'auto'] as const;
+export type DeviceOption = (typeof DEVICE_OPTIONS)[number];
 
 /** A smaller disk tier would hold little more than its own directory. */
 const DISK_BYTES_MIN = 64 * 1024 ** 2;
@@ -49,9 +54,13 @@ export interface ServeOptions {
   /** Absolute paths. */
   readonly dataDir: string;
   readonly modelsDir: string;
+  /** Path of the file of keys and tenants, which nodes of one service have in common. */
+  readonly keysFile: string;
   /** Name of an imported model, or a built-in alias that is imported when missing. */
   readonly model: string;
   readonly threads: number;
+  /** What computes. */
+  readonly device: DeviceOption;
   readonly weights: WeightsOption;
   /** Byte budgets of KV in the device and host tiers. */
   readonly deviceBytes: number;
@@ -91,6 +100,10 @@ export interface ServeOptions {
   readonly tpotTargetMs: number;
   /** Milliseconds for which a request may be overtaken by those with more in the cache. */
   readonly patienceMs: number;
+  /** Requests that ended last, of which is kept what they went through; 0 keeps none. */
+  readonly recentRequests: number;
+  /** Whether short parts of their prompts are kept too, and of prefixes that are used often: in memory only. */
+  readonly keepExcerpts: boolean;
   readonly logLevel: LogLevel;
   /** Base address of the OpenTelemetry collector; undefined: that of OpenTelemetry's own variables, if any. */
   readonly otlpEndpoint: string | undefined;
@@ -126,10 +139,22 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
   ),
   row('dataDir', '<path>', 'directory of downloads and models', () => defaultDataDirectory()),
   row('modelsDir', '<path>', 'directory of imported models (default: <data-dir>/models)'),
+  row('keysFile', '<path>', 'file of API keys and tenants (default: <data-dir>/keys.sqlite)'),
   row('model', '<name>', 'model to serve', () => 'smollm2-135m-instruct'),
   row('threads', '<number>', 'threads of the engine', () => String(availableCores())),
+  row(
+    'device',
+    '<device>',
+    `what computes: ${DEVICE_OPTIONS.join(', ')}; auto takes a GPU that is quicker than the CPU`,
+    () => 'cpu',
+  ),
   row('weights', '<format>', `weight format: ${WEIGHTS_OPTIONS.join(', ')}`, () => 'auto'),
-  row('deviceBytes', '<size>', 'memory for KV that the engine reads directly', () => '1GiB'),
+  row(
+    'deviceBytes',
+    '<size>',
+    'memory for KV that the engine reads directly, of the GPU with --device webgpu',
+    () => '1GiB',
+  ),
   row('hostBytes', '<size>', 'memory for KV chunks kept for reuse', () => '2GiB'),
   row('diskBytes', '<size>', 'disk space for KV chunks that outlive the process; 0 for none', () => '8GiB'),
   row('diskDir', '<path>', 'directory of these chunks (default: <data-dir>/cache)'),
@@ -199,6 +224,13 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     'how long a request may be overtaken by later ones with more in the cache',
     () => '5000',
   ),
+  row('recentRequests', '<number>', 'ended requests that can be looked at; 0 for none', () => '200'),
+  row(
+    'keepExcerpts',
+    '[boolean]',
+    'keep short parts of prompts in memory, to tell why they missed and which are used most',
+    () => 'true',
+  ),
   row('logLevel', '<level>', `least of what is logged: ${LOG_LEVELS.join(', ')}`, () => 'warn'),
   row(
     'otlpEndpoint',
@@ -231,8 +263,10 @@ export const OPTION_SCHEMA = z.object({
   insecureNoKeys: flag(),
   dataDir: path,
   modelsDir: path.optional(),
+  keysFile: path.optional(),
   model: z.string().min(1, 'must name a model'),
   threads: integer(1, 256),
+  device: choice(DEVICE_OPTIONS),
   weights: choice(WEIGHTS_OPTIONS),
   deviceBytes: bytes(1024 ** 2),
   hostBytes: bytes(0),
@@ -259,6 +293,8 @@ export const OPTION_SCHEMA = z.object({
   maxQueueTokens: integer(1, 100_000_000),
   tpotTargetMs: integer(1, 60_000),
   patienceMs: integer(0, 3_600_000),
+  recentRequests: integer(0, 10_000),
+  keepExcerpts: flag(),
   logLevel: choice(LOG_LEVELS),
   otlpEndpoint: httpUrl().optional(),
   drainMs: integer(0, 3_600_000),
@@ -290,13 +326,15 @@ export function parseServeOptions(
       param: flagOf(option),
     });
   }
-  const { dataDir, modelsDir, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } = parsed.data;
+  const { dataDir, modelsDir, keysFile, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } =
+    parsed.data;
   if (parsed.data.requireKeys && parsed.data.insecureNoKeys) {
     throw new RadixkvError('invalid_value', '--require-keys and --insecure-no-keys contradict each other');
   }
   return {
     ...parsed.data,
     modelsDir: modelsDir ?? join(dataDir, 'models'),
+    keysFile: keysFile ?? join(dataDir, KEYS_FILE),
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
     documentTemplateFile,

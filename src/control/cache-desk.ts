@@ -10,16 +10,10 @@ import type { OutlinedNode } from '../cache/prefix-cache.js';
 import { withoutSegment } from '../cache/segment-namespace.js';
 import { SHARED_NAMESPACE } from '../cache/shared-namespace.js';
 import { DEFAULT_CACHE, type Tier, type TierTokens, tokensOf } from '../serving/completion.js';
+import { excerptOf, type Miss, type MissExcerpt, missOf, SHOWN_AFTER_TOKENS } from '../serving/miss.js';
 import type { EncodedRequest, PromptEncoder } from '../serving/prompt-encoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
-import {
-  type Divergence,
-  type DivergenceReason,
-  lookalikeOf,
-  messageAt,
-  SHOWN_AFTER_TOKENS,
-  SHOWN_BEFORE_TOKENS,
-} from './divergence.js';
+import { type Divergence, type ExcerptTexts, lookalikeOf, messageAt } from './divergence.js';
 
 export interface DeskParts {
   readonly cache: KvCache;
@@ -96,32 +90,36 @@ export class CacheDesk {
 
   /** As `lookup`, and where and why the prompt leaves the nearest cached sequence. */
   explain(asked: AskedPrompt): ExplainReading {
-    const { cache, prompts, tokenizer } = this.#parts;
+    const { cache, prompts } = this.#parts;
     const tokens = this.encode(asked);
     const reading = this.#lookup(asked.namespace, tokens);
     const cached = tokensOf(reading.cached);
-    const { depth, next } = cache.parting(asked.namespace, tokens, SHOWN_AFTER_TOKENS);
-    // The last token of a prompt is always computed, for its logits.
-    if (cached >= tokens.length - 1) return { ...reading, divergence: undefined };
-    const reason = this.#reasonOf({ cached, depth, goesOn: next.length > 0 });
-    const token = reason === 'not_ready' ? cached : depth;
-    const promptText = tokenizer.decode(tokens.subarray(token, token + SHOWN_AFTER_TOKENS));
-    const cachedText = reason === 'not_ready' ? promptText : tokenizer.decode(next);
+    const parting = cache.parting(asked.namespace, tokens, SHOWN_AFTER_TOKENS);
+    const miss = missOf(tokens, cached, { parting, chunkTokens: this.#parts.chunkTokens });
+    if (miss === undefined) return { ...reading, divergence: undefined };
+    const { token } = miss;
     const { prompt } = asked;
     const message =
       prompt.kind === 'chat'
         ? messageAt(prompt.messages, { tokens, token }, (messages) => prompts.encodeMessages(messages))
         : undefined;
-    const divergence: Divergence = {
-      token,
-      reason,
-      message,
-      commonText: tokenizer.decode(tokens.subarray(Math.max(0, token - SHOWN_BEFORE_TOKENS), token)),
+    const texts = this.excerptTexts(miss, excerptOf(tokens, miss, parting.next));
+    return { ...reading, divergence: { ...miss, message, ...texts } };
+  }
+
+  /** What was kept of a miss, as text. */
+  excerptTexts({ reason }: Miss, { common, prompt, cached }: MissExcerpt): ExcerptTexts {
+    const [promptText, cachedText] = [this.textOf(prompt), this.textOf(cached)];
+    return {
+      commonText: this.textOf(common),
       promptText,
       cachedText,
       looksLike: reason === 'other_text' ? lookalikeOf(promptText, cachedText) : undefined,
     };
-    return { ...reading, divergence };
+  }
+
+  textOf(tokens: Int32Array): string {
+    return this.#parts.tokenizer.decode(tokens);
   }
 
   /**
@@ -201,17 +199,5 @@ export class CacheDesk {
 
   #lookup(namespace: string, tokens: Int32Array): LookupReading {
     return { promptTokens: tokens.length, cached: this.#parts.cache.locate(namespace, tokens, 'lossy') };
-  }
-
-  #reasonOf(found: {
-    readonly cached: number;
-    readonly depth: number;
-    readonly goesOn: boolean;
-  }): DivergenceReason {
-    const { cached, depth, goesOn } = found;
-    // Nobody finds less than a chunk below the device, so that a few tokens are no reason.
-    if (depth - cached >= this.#parts.chunkTokens) return 'not_ready';
-    if (goesOn) return depth === 0 ? 'nothing_cached' : 'other_text';
-    return depth === 0 ? 'nothing_cached' : 'cached_ends';
   }
 }

@@ -7,24 +7,12 @@
 
 import { commonPrefix } from '../cache/device-runs.js';
 import type { ChatMessage } from '../serving/completion.js';
-
-/**
- * - `nothing_cached`: no cached sequence begins like the prompt;
- * - `cached_ends`: it goes on where the cached sequence ends, as the next turn of a chat does;
- * - `other_text`: the cached sequence goes on in other words;
- * - `not_ready`: it is known, but can't be reused: rows of an answer that are not computed again yet, or lost chunks.
- */
-export type DivergenceReason = 'nothing_cached' | 'cached_ends' | 'other_text' | 'not_ready';
+import type { Miss } from '../serving/miss.js';
 
 /** What changed, by the look of it. */
 export type Lookalike = 'time_or_number' | 'tools' | 'think_block';
 
-export interface Divergence {
-  /** The first token that can't be reused. */
-  readonly token: number;
-  readonly reason: DivergenceReason;
-  /** The message in which that token lies; undefined in a prompt without messages, or in what a template writes itself. */
-  readonly message: { readonly index: number; readonly role: string } | undefined;
+export interface ExcerptTexts {
   /** What both have before it, the prompt from it on, and the cached sequence from it on. */
   readonly commonText: string;
   readonly promptText: string;
@@ -32,9 +20,10 @@ export interface Divergence {
   readonly looksLike: Lookalike | undefined;
 }
 
-/** Tokens of text that are shown before and after the point. */
-export const SHOWN_BEFORE_TOKENS = 24;
-export const SHOWN_AFTER_TOKENS = 32;
+export interface Divergence extends Miss, ExcerptTexts {
+  /** The message in which that token lies; undefined in a prompt without messages, or in what a template writes itself. */
+  readonly message: { readonly index: number; readonly role: string } | undefined;
+}
 
 const LOOKALIKES: readonly (readonly [Lookalike, RegExp])[] = [
   ['think_block', /<\/?think/],

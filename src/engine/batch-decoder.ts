@@ -15,7 +15,7 @@ import { type Manifest, MODEL_FILES } from '../model/manifest.js';
 import { DeviceRun } from './device-run.js';
 import { type Feeds, partTensors, rowsTensor, tokenFeeds } from './feeds.js';
 import type { GraphRunner } from './graph-runner.js';
-import { openGraph } from './open-graph.js';
+import { openGraph, type Provider } from './open-graph.js';
 import { RotationTable } from './rotation-table.js';
 
 /** The next token of a sequence: row `position` of a run whose earlier rows (at least one) are there. */
@@ -51,10 +51,16 @@ export class BatchDecoder {
     readonly manifest: Manifest;
     readonly layout: KvLayout;
     readonly threads: number;
+    /** What runs the graphs; default `cpu`. */
+    readonly provider?: Provider;
     readonly runner: GraphRunner;
   }): Promise<BatchDecoder> {
-    const { directory, manifest, layout, threads, runner } = options;
-    const session = await openGraph(join(directory, MODEL_FILES.decodeBatch), { threads, spins: true });
+    const { directory, manifest, layout, threads, runner, provider = 'cpu' } = options;
+    const session = await openGraph(join(directory, MODEL_FILES.decodeBatch), {
+      threads,
+      spins: true,
+      provider,
+    });
     return new BatchDecoder({ session, runner }, manifest, layout);
   }
 

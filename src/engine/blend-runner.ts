@@ -14,24 +14,18 @@ import { ROTATE_NAMES } from '../model/graphs/rotate.js';
 import { SCORE_NAMES } from '../model/graphs/score.js';
 import { NAMES } from '../model/graphs/trunk.js';
 import { type Manifest, MODEL_FILES } from '../model/manifest.js';
+import type { Deviations } from './deviations.js';
 import type { DeviceRun } from './device-run.js';
 import { consecutive, evenRows, pastFeeds, rotationFeeds, rowsTensor, tokenFeeds } from './feeds.js';
-import { openGraph } from './open-graph.js';
+import { openGraph, type Provider } from './open-graph.js';
 import { RotationTable } from './rotation-table.js';
-
-/** Each `[rows]` float32: L2 distances of cached K and V of the second layer, and norms of the fresh ones. */
-export interface Deviations {
-  readonly k: Float32Array;
-  readonly v: Float32Array;
-  readonly freshK: Float32Array;
-  readonly freshV: Float32Array;
-}
 
 type GraphName = 'score' | 'probe' | 'rotate';
 
 export class BlendRunner {
   readonly #directory: string;
   readonly #threads: number;
+  readonly #provider: Provider;
   readonly #layout: KvLayout;
   readonly #rotation: RotationTable;
   readonly #sessions = new Map<GraphName, Promise<InferenceSession>>();
@@ -41,9 +35,12 @@ export class BlendRunner {
     readonly manifest: Manifest;
     readonly layout: KvLayout;
     readonly threads: number;
+    /** What runs the graphs; default `cpu`. */
+    readonly provider?: Provider;
   }) {
     this.#directory = options.directory;
     this.#threads = options.threads;
+    this.#provider = options.provider ?? 'cpu';
     this.#layout = options.layout;
     this.#rotation = new RotationTable(options.manifest.spec.rope, options.manifest.spec.headDim);
   }
@@ -135,7 +132,11 @@ export class BlendRunner {
   #session(name: GraphName): Promise<InferenceSession> {
     const opened =
       this.#sessions.get(name) ??
-      openGraph(join(this.#directory, MODEL_FILES[name]), { threads: this.#threads, spins: false });
+      openGraph(join(this.#directory, MODEL_FILES[name]), {
+        threads: this.#threads,
+        spins: false,
+        provider: this.#provider,
+      });
     this.#sessions.set(name, opened);
     return opened;
   }

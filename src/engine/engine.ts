@@ -7,6 +7,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { RadixkvError } from '../errors.js';
+import type { BusBytes } from './device.js';
 import type { EngineRequest, EngineResults, FromWorker, Op, ToWorker, WorkerOptions } from './protocol.js';
 
 /** Pause before a dead worker is replaced, so that one that dies at once does not spin. */
@@ -39,6 +40,9 @@ export class Engine {
   #state: 'starting' | 'ready' | 'down' | 'closed' = 'starting';
   #nextId = 0;
   #isCreated = false;
+  #bus: BusBytes | undefined;
+  /** What went over the bus of workers that are gone. */
+  #busBefore: BusBytes | undefined;
 
   private constructor(options: EngineOptions) {
     this.#options = options;
@@ -50,6 +54,11 @@ export class Engine {
     await engine.#start();
     engine.#isCreated = true;
     return engine;
+  }
+
+  /** Bytes between host and device since the start; undefined where they are one. */
+  get bus(): BusBytes | undefined {
+    return this.#bus && sumOf(this.#bus, this.#busBefore);
   }
 
   get isReady(): boolean {
@@ -78,9 +87,9 @@ export class Engine {
   }
 
   #start(): Promise<void> {
-    const { directory, threads, layout, slab } = this.#options;
+    const { directory, threads, layout, device, slab } = this.#options;
     const createWorker = this.#options.createWorker ?? startWorker;
-    const worker = createWorker({ directory, threads, layout, ...(slab && { slab }) });
+    const worker = createWorker({ directory, threads, layout, device, ...(slab && { slab }) });
     this.#worker = worker;
     this.#state = 'starting';
     return new Promise((resolve, reject) => {
@@ -110,6 +119,7 @@ export class Engine {
   #settle(message: Extract<FromWorker, { id: number }>): void {
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
+    if (message.type === 'done' && message.bus !== undefined) this.#bus = message.bus;
     if (message.type === 'done') waiting?.resolve({ result: message.result, ms: message.ms });
     else waiting?.reject(lost(message.message));
   }
@@ -117,6 +127,8 @@ export class Engine {
   #lose(reason: string, wasReady: boolean): void {
     this.#state = 'down';
     this.#worker = undefined;
+    this.#busBefore = this.bus;
+    if (this.#bus !== undefined) this.#bus = NO_BYTES;
     this.#rejectAll(reason);
     if (!this.#isCreated) return;
     this.#options.onLost?.(reason, wasReady);
@@ -129,6 +141,18 @@ export class Engine {
     for (const waiting of this.#waiting.values()) waiting.reject(lost(reason));
     this.#waiting.clear();
   }
+}
+
+const NO_BYTES: BusBytes = { controlUp: 0, kvUp: 0, kvDown: 0, logitsDown: 0, measuresDown: 0 };
+
+function sumOf(a: BusBytes, b = NO_BYTES): BusBytes {
+  return {
+    controlUp: a.controlUp + b.controlUp,
+    kvUp: a.kvUp + b.kvUp,
+    kvDown: a.kvDown + b.kvDown,
+    logitsDown: a.logitsDown + b.logitsDown,
+    measuresDown: a.measuresDown + b.measuresDown,
+  };
 }
 
 function lost(reason: string): RadixkvError {

@@ -1,27 +1,26 @@
 /**
- * The engine's thread: owns the ONNX Runtime sessions, the device runs and the samplers, and answers one request
- * after another. See protocol.ts.
+ * The engine's thread: owns the device and the samplers, and answers one request after another. It ends when the
+ * device is lost. See protocol.ts.
  */
 import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 import { createChecksum, slotBytes } from '#storage';
 import { messageOf } from '../errno.js';
 import { readManifest } from '../model/manifest.js';
-import { BatchDecoder } from './batch-decoder.js';
-import { BlendRunner } from './blend-runner.js';
-import { DeviceRun } from './device-run.js';
-import { GraphRunner } from './graph-runner.js';
+import { CpuDevice } from './cpu-device.js';
+import { type Device, DeviceLost } from './device.js';
 import type {
   EngineRequest,
   EngineResults,
   FromWorker,
   Op,
-  RunId,
   SamplerId,
+  SlotRows,
   ToWorker,
   WorkerOptions,
 } from './protocol.js';
 import { createSampler, type Sampler } from './sampler.js';
+import { WebGpuDevice } from './webgpu/webgpu-device.js';
 
 type Requests = { readonly [O in Op]: Extract<EngineRequest, { op: O }> };
 type Handlers = {
@@ -42,84 +41,78 @@ function handle<O extends Op>(handlers: Handlers, op: O, request: Requests[O]) {
   return handlers[op](request);
 }
 
-async function createHandlers(options: WorkerOptions): Promise<Handlers> {
-  const { directory, threads, layout, slab } = options;
-  const checksum = await createChecksum();
+async function createDevice(options: WorkerOptions): Promise<Device> {
+  const { directory, threads, layout, device } = options;
   const manifest = await readManifest(directory);
-  const runner = await GraphRunner.create({ directory, manifest, layout, threads });
-  const blendRunner = new BlendRunner({ directory, manifest, layout, threads });
-  const decoder = await BatchDecoder.create({ directory, manifest, layout, threads, runner });
-  const runs = new Map<RunId, DeviceRun>();
+  if (device.kind === 'webgpu') {
+    return WebGpuDevice.create({ directory, manifest, layout, kvBytes: device.kvBytes });
+  }
+  return CpuDevice.create({ directory, manifest, layout, threads, provider: device.kind });
+}
+
+async function createHandlers(device: Device, { slab }: WorkerOptions): Promise<Handlers> {
+  const checksum = await createChecksum();
   const samplers = new Map<SamplerId, Sampler>();
   const slot = (number: number): Uint8Array => {
     assert(slab !== undefined, 'there is a host tier');
     return slotBytes(slab, number);
   };
+  const withBytes = <Slot extends SlotRows>(chunks: readonly Slot[]) =>
+    chunks.map((chunk) => ({ ...chunk, bytes: slot(chunk.slot) }));
   return {
     createRun({ run, capacityTokens, base }) {
-      const bytes = (capacityTokens - (base?.rows ?? 0)) * layout.tokenBytes;
-      const rows = base && { run: get(runs, base.run), rows: base.rows };
-      runs.set(run, new DeviceRun(layout, capacityTokens, new ArrayBuffer(bytes), rows));
+      device.createRun(run, capacityTokens, base);
     },
     rebaseRun({ run, base }) {
-      get(runs, run).rebase(get(runs, base));
+      device.rebaseRun(run, base);
     },
-    copyRun({ from, to, tokens }) {
-      get(runs, to).copyFrom(get(runs, from), tokens);
+    async copyRun({ from, to, tokens }) {
+      await device.copyRun(from, to, tokens);
     },
     freeRun({ run }) {
-      runs.delete(run);
+      device.freeRun(run);
     },
-    createSampler({ sampler, params, vocab }) {
-      samplers.set(sampler, createSampler(params, vocab, Math.random));
+    createSampler({ sampler, params, vocab, drawn }) {
+      samplers.set(sampler, createSampler(params, vocab, Math.random, drawn));
     },
     freeSampler({ sampler }) {
       samplers.delete(sampler);
     },
-    load({ run, chunks }) {
-      const target = get(runs, run);
-      for (const [index, chunk] of chunks.entries()) {
-        const bytes = slot(chunk.slot);
-        if (checksum(bytes) !== chunk.checksum) return { loaded: index };
-        target.load(bytes, chunk.start, chunk.rows);
-      }
-      return { loaded: chunks.length };
+    async load({ run, chunks }) {
+      const placed = withBytes(chunks);
+      const corrupt = placed.findIndex((chunk) => checksum(chunk.bytes) !== chunk.checksum);
+      const sound = corrupt < 0 ? placed : placed.slice(0, corrupt);
+      await device.load(run, sound);
+      return { loaded: sound.length };
     },
-    seal({ run, chunks }) {
-      const from = get(runs, run);
-      const checksums = chunks.map((chunk) => {
-        const bytes = slot(chunk.slot);
-        from.seal(bytes, chunk.start, chunk.rows);
-        return checksum(bytes);
-      });
-      return { checksums };
+    async seal({ run, chunks }) {
+      const places = withBytes(chunks);
+      await device.seal(run, places);
+      return { checksums: places.map(({ bytes }) => checksum(bytes)) };
     },
     async prefill({ run, start, tokens, samplers: wanted }) {
-      const logits = await runner.prefill(get(runs, run), start, tokens);
+      const logits = await device.prefill(run, start, tokens);
       return { sampled: wanted.map((id) => get(samplers, id).sample(logits)) };
     },
-    gather({ from, to, rows, at }) {
-      get(runs, to).gather(get(runs, from), rows, at);
+    async gather({ from, to, rows, at }) {
+      await device.gather(from, to, rows, at);
     },
-    scatter({ from, to, start, rows }) {
-      get(runs, to).scatter(get(runs, from), start, rows);
+    async scatter({ from, to, start, rows }) {
+      await device.scatter(from, to, start, rows);
     },
     async rotate({ run, spans }) {
-      await blendRunner.rotate(get(runs, run), spans);
+      await device.rotate(run, spans);
     },
     async prefillScattered({ run, tokens, positions, keys, samplers: wanted }) {
-      const logits = await runner.prefillScattered(get(runs, run), { tokens, positions, keys });
+      const logits = await device.prefillScattered(run, { tokens, positions, keys });
       return { sampled: wanted.map((id) => get(samplers, id).sample(logits)) };
     },
     async score({ run, start, tokens, positions }) {
-      return { attention: await blendRunner.score(get(runs, run), start, { tokens, positions }) };
+      return { attention: await device.score(run, start, { tokens, positions }) };
     },
-    probe: ({ run, start, tokens }) => blendRunner.probe(get(runs, run), start, tokens),
+    probe: ({ run, start, tokens }) => device.probe(run, start, tokens),
     async decode({ rows, sharedRows }) {
-      const logits = await decoder.decode(
-        rows.map((row) => ({ ...row, run: get(runs, row.run) })),
-        sharedRows,
-      );
+      const logits = await device.decode(rows, sharedRows);
       const sampled = rows.map(({ sampler }, i) => {
         const drawing = get(samplers, sampler);
         try {
@@ -135,21 +128,26 @@ async function createHandlers(options: WorkerOptions): Promise<Handlers> {
 
 async function main(): Promise<void> {
   const options: WorkerOptions = workerData;
-  const handlers = await createHandlers(options).catch((error: unknown) => {
+  const failed = (error: unknown): never => {
     post({ type: 'failed', message: messageOf(error) });
     throw error;
-  });
+  };
+  const device = await createDevice(options).catch(failed);
+  const handlers = await createHandlers(device, options);
   let last = Promise.resolve();
   const answer = async ({ id, request }: ToWorker): Promise<void> => {
     const start = performance.now();
     try {
       const result = await handle(handlers, request.op, request);
-      post({ type: 'done', id, result, ms: performance.now() - start });
+      const { bus } = device;
+      post({ type: 'done', id, result, ms: performance.now() - start, ...(bus && { bus }) });
     } catch (error) {
+      if (error instanceof DeviceLost) failed(error);
       post({ type: 'error', id, message: messageOf(error) });
     }
   };
   port.on('message', (message: ToWorker) => {
+    // An error that gets through ends the thread.
     last = last.then(() => answer(message));
   });
   post({ type: 'ready' });

@@ -14,7 +14,7 @@ import { NAMES } from '../model/graphs/trunk.js';
 import { type Manifest, MODEL_FILES } from '../model/manifest.js';
 import type { DeviceRun } from './device-run.js';
 import { consecutive, evenRows, type Feeds, pastFeeds, tokenFeeds } from './feeds.js';
-import { openGraph } from './open-graph.js';
+import { openGraph, type Provider } from './open-graph.js';
 import { RotationTable } from './rotation-table.js';
 
 export class GraphRunner {
@@ -40,11 +40,17 @@ export class GraphRunner {
     readonly manifest: Manifest;
     readonly layout: KvLayout;
     readonly threads: number;
+    /** What runs the graphs; default `cpu`. */
+    readonly provider?: Provider;
   }): Promise<GraphRunner> {
-    const { directory, manifest, layout, threads } = options;
+    const { directory, manifest, layout, threads, provider = 'cpu' } = options;
     // Threads that spin after a tile would take the cores from the decode step that follows.
-    const prefill = await openGraph(join(directory, MODEL_FILES.prefill), { threads, spins: false });
-    const decode = await openGraph(join(directory, MODEL_FILES.decode), { threads, spins: true });
+    const prefill = await openGraph(join(directory, MODEL_FILES.prefill), {
+      threads,
+      spins: false,
+      provider,
+    });
+    const decode = await openGraph(join(directory, MODEL_FILES.decode), { threads, spins: true, provider });
     return new GraphRunner({ prefill, decode }, manifest, layout);
   }
 

@@ -8,11 +8,20 @@
 import type { ReusedSpan } from '#blend';
 import type { KvLayout, Slab } from '#storage';
 import type { SamplingParams } from '../serving/completion.js';
-import type { Deviations } from './blend-runner.js';
+import type { Deviations } from './deviations.js';
+import type { BusBytes } from './device.js';
 import type { SampledToken } from './sampler.js';
 
 export type RunId = number;
 export type SamplerId = number;
+
+/** What computes. */
+export type DeviceOptions =
+  | { readonly kind: 'cpu' }
+  /** Graphs on the GPU, K and V in host memory: the binding can't keep tensors of this provider. */
+  | { readonly kind: 'cuda' }
+  /** `kvBytes`: memory of the GPU for K and V, of the type that the layout says. */
+  | { readonly kind: 'webgpu'; readonly kvBytes: number };
 
 /** What the worker is started with. */
 export interface WorkerOptions {
@@ -20,6 +29,7 @@ export interface WorkerOptions {
   readonly directory: string;
   readonly threads: number;
   readonly layout: KvLayout;
+  readonly device: DeviceOptions;
   /** The host tier's slots; absent without a host tier. */
   readonly slab?: Slab;
 }
@@ -58,6 +68,8 @@ export type EngineRequest =
       readonly sampler: SamplerId;
       readonly params: SamplingParams;
       readonly vocab: number;
+      /** What it has drawn already, in another worker. */
+      readonly drawn?: Int32Array;
     }
   | { readonly op: 'freeSampler'; readonly sampler: SamplerId }
   /** Host slots → run rows. Stops at the first slot whose bytes do not match its checksum. */
@@ -155,9 +167,16 @@ export type ToWorker = { readonly id: number; readonly request: EngineRequest };
 
 export type FromWorker =
   | { readonly type: 'ready' }
-  /** The graphs or weights can't be loaded. */
+  /** The graphs or weights can't be loaded, or the device is lost: the worker ends. */
   | { readonly type: 'failed'; readonly message: string }
   /** `ms`: time the worker spent on the request. */
-  | { readonly type: 'done'; readonly id: number; readonly result: unknown; readonly ms: number }
+  | {
+      readonly type: 'done';
+      readonly id: number;
+      readonly result: unknown;
+      readonly ms: number;
+      /** Since the worker began. */
+      readonly bus?: BusBytes;
+    }
   /** The request failed; the worker lives on. */
   | { readonly type: 'error'; readonly id: number; readonly message: string };

@@ -42,9 +42,16 @@ export interface Sampler {
 /**
  * @param vocab tokens that may be drawn are `[0, vocab)`.
  * @param random source of randomness when `params.seed` is undefined; uniform in [0, 1).
+ * @param drawn tokens that one like it has drawn already: it goes on from there
  */
-export function createSampler(params: SamplingParams, vocab: number, random: Random): Sampler {
-  return new LogitSampler(params, vocab, params.seed === undefined ? random : seededRandom(params.seed));
+export function createSampler(
+  params: SamplingParams,
+  vocab: number,
+  random: Random,
+  drawn: Int32Array = new Int32Array(),
+): Sampler {
+  const numbers = params.seed === undefined ? random : seededRandom(params.seed);
+  return new LogitSampler(params, vocab, numbers, drawn);
 }
 
 class LogitSampler implements Sampler {
@@ -59,7 +66,7 @@ class LogitSampler implements Sampler {
   readonly #weights: Float64Array;
   readonly #scratch: Float64Array;
 
-  constructor(params: SamplingParams, vocab: number, random: Random) {
+  constructor(params: SamplingParams, vocab: number, random: Random, drawn: Int32Array) {
     this.#params = params;
     this.#vocab = vocab;
     this.#random = random;
@@ -70,6 +77,14 @@ class LogitSampler implements Sampler {
     this.#tokens = new Int32Array(draws ? vocab : 0);
     this.#weights = new Float64Array(draws ? vocab : 0);
     this.#scratch = new Float64Array(filters ? vocab : 0);
+    for (const token of drawn) {
+      this.#note(token);
+      if (draws) random();
+    }
+  }
+
+  #note(token: number): void {
+    this.#generated.set(token, (this.#generated.get(token) ?? 0) + 1);
   }
 
   sample(logits: Float32Array): SampledToken {
@@ -79,7 +94,7 @@ class LogitSampler implements Sampler {
     const adjusted = this.#adjust(own);
     const best = adjusted === own ? likeliest : findLikeliest(adjusted);
     const token = temperature > 0 ? this.#draw(adjusted, adjusted[best]!) : best;
-    this.#generated.set(token, (this.#generated.get(token) ?? 0) + 1);
+    this.#note(token);
     if (topLogprobs === undefined) return { token, logprob: undefined, top: [] };
     const logTotal = own[likeliest]! + Math.log(sumOfExponentials(own, own[likeliest]!));
     const top = findTop(own, topLogprobs).map((one) => ({ token: one, logprob: own[one]! - logTotal }));

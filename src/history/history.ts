@@ -108,7 +108,10 @@ export class History {
   }
 
   /** Adds a request that ended now. */
-  add({ tenant, model, endpoint }: RequestRecord, counts: Counts): void {
+  add(
+    { tenant, model, endpoint }: Pick<RequestRecord, 'tenant' | 'model' | 'endpoint'>,
+    counts: Counts,
+  ): void {
     if (this.#isClosed) {
       this.#lose(requestsOf(counts));
       return;

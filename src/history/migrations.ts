@@ -5,6 +5,13 @@
  * A row is what the requests of one bucket and one group came to. `size_ms` 0 with `start_ms` 0 is all time;
  * `dimension` is what is grouped by (`total`: nothing, with an empty `name`).
  */
+
+/** Of requests by their time to the first token: 14 buckets and a sum, by how much of the prompt was reused. */
+const TTFT_COLUMNS = ['none', 'partial', 'most'].flatMap((hit) => [
+  ...Array.from({ length: 14 }, (_, bucket) => `ttft_${hit}_${bucket}`),
+  `ttft_${hit}_us`,
+]);
+
 export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE counts (
     size_ms INTEGER NOT NULL,
@@ -29,4 +36,7 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (size_ms, dimension, start_ms, name)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE beginning (id INTEGER PRIMARY KEY CHECK (id = 1), at_ms INTEGER NOT NULL) STRICT`,
+  ['regret_host_tokens', 'regret_disk_tokens', ...TTFT_COLUMNS]
+    .map((column) => `ALTER TABLE counts ADD COLUMN ${column} INTEGER NOT NULL DEFAULT 0`)
+    .join(';\n'),
 ];

@@ -9,6 +9,9 @@ import { errnoOf } from '../errno.js';
 import { tokenizerFromGguf } from '../text/gguf-tokenizer.js';
 import { fingerprintSource } from './fingerprint.js';
 import { readGgufMetadata } from './gguf/tokenizer_metadata.js';
+import { arenaProbeGraph } from './graphs/arena/probe.js';
+import { arenaScoreGraph } from './graphs/arena/score.js';
+import { stepGraph } from './graphs/arena/step.js';
 import { decodeGraph } from './graphs/decode.js';
 import { decodeBatchGraph } from './graphs/decode-batch.js';
 import { prefillGraph } from './graphs/prefill.js';
@@ -17,7 +20,7 @@ import { rotateGraph } from './graphs/rotate.js';
 import { scoreGraph } from './graphs/score.js';
 import { type TrunkOptions, WEIGHTS_FILE } from './graphs/trunk.js';
 import { storeWeights } from './graphs/weights.js';
-import { MANIFEST_VERSION, type Manifest, MODEL_FILES } from './manifest.js';
+import { gpuFile, MANIFEST_VERSION, type Manifest, MODEL_FILES } from './manifest.js';
 import { WeightFile } from './onnx/weight-file.js';
 import { openWeights } from './open.js';
 import type { OnProgress } from './progress.js';
@@ -84,6 +87,14 @@ async function writeGraphs(directory: string, options: TrunkOptions): Promise<Ui
     [MODEL_FILES.rotate]: rotateGraph(options),
   };
   const files = Object.entries({ ...graphs, ...others });
+  for (const kvType of ['float16', 'float32'] as const) {
+    const onGpu = { ...options, kvType, isForGpu: true };
+    files.push(
+      [gpuFile('step', kvType), stepGraph(onGpu)],
+      [gpuFile('score', kvType), arenaScoreGraph(onGpu)],
+      [gpuFile('probe', kvType), arenaProbeGraph(onGpu)],
+    );
+  }
   for (const [name, bytes] of files) await writeFile(join(directory, name), bytes);
   return Object.values(graphs);
 }

@@ -9,7 +9,7 @@ import { RadixkvError } from '../errors.js';
 import { ARCHITECTURES } from './spec.js';
 
 /** Raised whenever files, graphs or the meaning of KV rows change; older imports are made anew. */
-export const MANIFEST_VERSION = 4;
+export const MANIFEST_VERSION = 5;
 
 const COUNT = z.int().positive();
 const SCALING = z.discriminatedUnion('type', [
@@ -63,6 +63,11 @@ export const MODEL_FILES = {
   probe: 'probe.onnx',
   rotate: 'rotate.onnx',
 } as const;
+
+/** A graph that runs on a GPU, for KV of a type: of the model's own, or float32 where the GPU has no float16. */
+export function gpuFile(name: 'step' | 'score' | 'probe', kvType: 'float16' | 'float32'): string {
+  return `gpu-${name}-${kvType}.onnx`;
+}
 
 /**
  * Why an import is of no use to this version of the program, `undefined` if it is; a manifest that can't be read is

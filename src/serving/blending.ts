@@ -24,7 +24,7 @@ import type { Engine } from '../engine/engine.js';
 import { consecutive } from '../engine/feeds.js';
 import type { EngineRequest, EngineResults, Op, SamplerId } from '../engine/protocol.js';
 import type { SampledToken } from '../engine/sampler.js';
-import type { BlendTimings, TierTokens } from './completion.js';
+import { type BlendTimings, NO_TOKENS, plus, type TierTokens } from './completion.js';
 import { fillSegment, type Segment, type SegmentSource } from './segment.js';
 
 /** A passage at its place in a prompt: prompt tokens `[start, end)` are the segment's from row `row` on. */
@@ -65,6 +65,7 @@ export class Blending {
   readonly #sources = new Map<PlacedSegment, SegmentSource>();
   #timings = { prepareMs: 0, loadMs: 0, rotateMs: 0, selectMs: 0, recomputeMs: 0 };
   #chosen: Int32Array = new Int32Array();
+  #isChosen: ReadonlySet<number> = new Set();
   /** Rows that the run had before passages were placed. */
   #prefixTokens = 0;
 
@@ -113,14 +114,25 @@ export class Blending {
   /** Prompt tokens from position `from` on that were reused and not recomputed, by tier. */
   reused(from: number): TierTokens {
     const tokens = { device: 0, host: 0, disk: 0 };
-    const chosen = new Set(this.#chosen);
-    for (const [placed, { tier, computedFrom }] of this.#sources) {
-      for (let position = Math.max(from, this.#first(placed)); position < placed.end; position++) {
-        const isCached = placed.row + position - placed.start < computedFrom;
-        if (isCached && !chosen.has(position)) tokens[tier]++;
-      }
+    for (const [placed, { tier }] of this.#sources) tokens[tier] += this.reusedOf(placed, from);
+    return tokens;
+  }
+
+  /** The same of one passage. */
+  reusedOf(placed: PlacedSegment, from: number): number {
+    const source = this.#sources.get(placed);
+    if (source === undefined) return 0;
+    let tokens = 0;
+    for (let position = Math.max(from, this.#first(placed)); position < placed.end; position++) {
+      const isCached = placed.row + position - placed.start < source.computedFrom;
+      if (isCached && !this.#isChosen.has(position)) tokens++;
     }
     return tokens;
+  }
+
+  /** Tokens of passages that were computed only since they had been evicted. */
+  get regretted(): TierTokens {
+    return [...this.#sources.values()].reduce((sum, { regretted }) => plus(sum, regretted), NO_TOKENS);
   }
 
   /**
@@ -146,6 +158,7 @@ export class Blending {
       await this.#timed('rotateMs', { op: 'rotate', run: this.#run.id, spans: layout.reused });
       yield;
       this.#chosen = await this.#select(layout);
+      this.#isChosen = new Set(this.#chosen);
       yield;
       return yield* this.#recompute(layout, createSamplers);
     } finally {

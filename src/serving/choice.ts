@@ -24,7 +24,7 @@ export class Choice {
   #drawnLength = 0;
   #emittedLength = 0;
   #tokens = 0;
-  #isFinished = false;
+  #reason: FinishReason | undefined;
 
   constructor(options: {
     readonly index: number;
@@ -49,7 +49,12 @@ export class Choice {
   }
 
   get isFinished(): boolean {
-    return this.#isFinished;
+    return this.#reason !== undefined;
+  }
+
+  /** Why it ended; undefined before. */
+  get reason(): FinishReason | undefined {
+    return this.#reason;
   }
 
   /** Takes the next token; emits what it makes certain. */
@@ -82,7 +87,7 @@ export class Choice {
   }
 
   #end(reason: FinishReason, stopString: string | undefined): void {
-    this.#isFinished = true;
+    this.#reason = reason;
     const found = stopString === undefined ? {} : { stopString };
     this.#emit({ type: 'finish', index: this.index, reason, ...found });
   }

@@ -5,6 +5,7 @@
  * knows the other's words.
  */
 import type { SelectorName } from '#blend';
+import type { RequestCourse } from './course.js';
 import type { RequestTrace } from './request-trace.js';
 
 export interface ChatMessage {
@@ -139,6 +140,10 @@ export function mapTiers(tokens: (tier: Tier) => number): TierTokens {
   return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
 }
 
+export function plus(a: TierTokens, b: TierTokens): TierTokens {
+  return mapTiers((tier) => a[tier] + b[tier]);
+}
+
 /** Of all tiers. */
 export function tokensOf(tokens: TierTokens): number {
   return TIERS.reduce((sum, tier) => sum + tokens[tier], 0);
@@ -243,6 +248,8 @@ export type CompletionEvent =
       readonly timings: Timings;
       /** Only where the request wanted it, and its prompt was computed. */
       readonly explanation?: BlendExplanation;
+      /** What it went through; absent where the service tells nothing of it. */
+      readonly course?: RequestCourse;
     };
 
 export interface ModelCard {

@@ -1,12 +1,14 @@
 /**
- * Statistics in Prometheus' words. Counters and gauges are copied from `Statistics` at scrape time, so that each fact
- * has one counter; only the histograms live here. Uses its own registry, not the process-wide one.
+ * Statistics in Prometheus' words. They are copied from `Statistics` at scrape time, so that each fact has one counter;
+ * only histograms of what nobody else asks for live here. Uses its own registry, not the process-wide one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { BUS_KINDS } from '../engine/device.js';
 import { ERROR_CODES } from '../errors.js';
 import { TIERS, tokensOf } from './completion.js';
-import { OUTCOMES } from './counts.js';
-import { ENDPOINTS, type RequestRecord, type Statistics } from './statistics.js';
+import { type CopiedFrom, CopiedHistogram } from './copied-histogram.js';
+import { HIT_CLASSES, hitClassOf, OUTCOMES, regretOf, ttftOf } from './counts.js';
+import { ENDPOINTS, type LivesReading, type RequestRecord, type Statistics } from './statistics.js';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TPOT_SECONDS = [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1];
@@ -20,8 +22,13 @@ export interface Metrics {
 function observeTimings(statistics: Statistics, registers: Registry[]): void {
   const histogram = (name: string, help: string, buckets: number[]) =>
     new Histogram({ name: `radixkv_${name}`, help, buckets, registers });
-  const ttft = histogram('ttft_seconds', 'Time from the arrival of a request to its first token.', SECONDS);
-  const tpot = histogram('tpot_seconds', 'Time per output token after the first of a choice.', TPOT_SECONDS);
+  const tpot = new Histogram({
+    name: 'radixkv_tpot_seconds',
+    help: 'Time per output token after the first of a choice, by how much of the prompt was reused.',
+    labelNames: ['hit'],
+    buckets: TPOT_SECONDS,
+    registers,
+  });
   const queue = histogram('queue_seconds', 'Time that a request waited before its prefill.', SECONDS);
   const prefill = histogram('prefill_seconds', 'Time to prefill a prompt.', SECONDS);
   const load = new Histogram({
@@ -34,13 +41,32 @@ function observeTimings(statistics: Statistics, registers: Registry[]): void {
   statistics.events.on('record', ({ report }: RequestRecord) => {
     if (report === undefined || report.usage.completionTokens === 0) return;
     const { usage, timings, choices } = report;
-    ttft.observe(timings.ttftMs / 1000);
     queue.observe(timings.queueMs / 1000);
     prefill.observe(timings.prefillMs / 1000);
     if (timings.loadMs > 0) load.observe({ tier: 'disk' }, timings.loadMs / 1000);
     const decodedPerChoice = (usage.completionTokens - choices) / choices;
-    if (decodedPerChoice > 0) tpot.observe(timings.decodeMs / 1000 / decodedPerChoice);
+    if (decodedPerChoice > 0)
+      tpot.observe({ hit: hitClassOf(usage) }, timings.decodeMs / 1000 / decodedPerChoice);
   });
+}
+
+/** Those that `statistics` keeps; they read it when they are scraped. */
+function copyHistograms(statistics: Statistics, registers: Registry[]): void {
+  const copied = (name: string, help: string, ...rest: CopiedFrom) =>
+    new CopiedHistogram({ name: `radixkv_${name}`, help, registers }, ...rest);
+  copied('ttft_seconds', 'Time from the arrival of a request to its first token.', 'hit', () =>
+    HIT_CLASSES.map((hit) => [hit, ttftOf(statistics.counts, hit)]),
+  );
+  const ofTiers = (what: keyof LivesReading) => () =>
+    Object.entries(statistics.gauges().lives ?? {}).map(([tier, lives]) => [tier, lives[what]] as const);
+  copied('evicted_age_seconds', 'How long evicted chunks had been in a tier.', 'tier', ofTiers('ageS'));
+  copied('evicted_uses', 'Requests that had used an evicted chunk in its tier.', 'tier', ofTiers('uses'));
+  copied(
+    'regret_seconds',
+    'Time from the eviction of a chunk to its being computed again.',
+    'tier',
+    ofTiers('regretS'),
+  );
 }
 
 /** Returns what copies the counters of `statistics` into the registry. */
@@ -84,6 +110,12 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'Reused tokens that are not in the saved seconds, since no speed had been measured.',
     registers,
   });
+  const regret = new Counter({
+    name: 'radixkv_regret_tokens_total',
+    help: 'Prompt tokens computed only since their chunks had been evicted, by the tier that had them last.',
+    labelNames: ['tier'],
+    registers,
+  });
   const evictions = new Counter({
     name: 'radixkv_evictions_total',
     help: 'KV chunks evicted.',
@@ -95,14 +127,19 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     help: 'How often a request that was computed gave way to another one.',
     registers,
   });
+  const retries = new Counter({
+    name: 'radixkv_retries_total',
+    help: 'How often a request was begun again after the engine failed.',
+    registers,
+  });
   const restarts = new Counter({
     name: 'radixkv_engine_restarts_total',
     help: 'How often the engine was lost and started again, or that was tried.',
     registers,
   });
   return () => {
-    const all = [requests, errors, prompt, blended, completion, saved, unpriced, evictions];
-    for (const counter of [...all, preemptions, restarts]) counter.reset();
+    const all = [requests, errors, prompt, blended, completion, saved, unpriced, regret, evictions];
+    for (const counter of [...all, preemptions, restarts, retries]) counter.reset();
     for (const endpoint of ENDPOINTS) {
       for (const outcome of OUTCOMES)
         requests.inc({ endpoint, outcome }, statistics.requests(endpoint, outcome));
@@ -118,8 +155,16 @@ function counters(statistics: Statistics, registers: Registry[]): () => void {
     completion.inc(tokens.completion);
     saved.inc(statistics.counts.savedUs / 1e6);
     unpriced.inc(statistics.counts.unpricedTokens);
-    const { evictions: evicted, preemptions: gaveWay, engineRestarts } = statistics.gauges();
+    for (const [tier, computed] of Object.entries(regretOf(statistics.counts)))
+      regret.inc({ tier }, computed);
+    const {
+      evictions: evicted,
+      preemptions: gaveWay,
+      retries: begunAgain,
+      engineRestarts,
+    } = statistics.gauges();
     preemptions.inc(gaveWay ?? 0);
+    retries.inc(begunAgain ?? 0);
     restarts.inc(engineRestarts ?? 0);
     for (const { tier, reason, count } of evicted ?? []) {
       evictions.inc({ tier, reason }, count);
@@ -150,6 +195,22 @@ function diskCounters(statistics: Statistics, registers: Registry[]): () => void
     for (const [outcome, count] of Object.entries(disk.promotions)) promotions.inc({ outcome }, count);
     for (const [fault, count] of Object.entries(disk.faults)) faults.inc({ fault }, count);
     skipped.inc(disk.skippedTokens);
+  };
+}
+
+/** Returns what copies the bytes between host and GPU; without a GPU they have no samples. */
+function busCounters(statistics: Statistics, registers: Registry[]): () => void {
+  const bytes = new Counter({
+    name: 'radixkv_device_bus_bytes_total',
+    help: 'Bytes between host and GPU.',
+    labelNames: ['direction', 'kind'],
+    registers,
+  });
+  return () => {
+    bytes.reset();
+    const { bus } = statistics.gauges();
+    if (bus === undefined) return;
+    for (const { direction, kind, of } of BUS_KINDS) bytes.inc({ direction, kind }, bus[of]);
   };
 }
 
@@ -241,8 +302,10 @@ export function createMetrics(statistics: Statistics): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   observeTimings(statistics, [registry]);
+  copyHistograms(statistics, [registry]);
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
+  const copyBusCounters = busCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
   const copyTraceCounters = traceCounters(statistics, [registry]);
   const copyGauges = gauges(statistics, [registry]);
@@ -251,6 +314,7 @@ export function createMetrics(statistics: Statistics): Metrics {
     scrape: () => {
       copyCounters();
       copyDiskCounters();
+      copyBusCounters();
       copyHistoryCounters();
       copyTraceCounters();
       copyGauges();

@@ -11,6 +11,7 @@ import type { Engine } from '../engine/engine.js';
 import type { SamplerId } from '../engine/protocol.js';
 import { RadixkvError } from '../errors.js';
 import { Blending, scratchTokens } from './blending.js';
+import { SHOWN_AFTER_TOKENS } from './miss.js';
 import type { SchedulingPolicy } from './policy.js';
 import type { Sequence } from './sequence.js';
 
@@ -29,6 +30,8 @@ export interface PlaceUser {
   /** Runs a step of one sequence; an operating error ends that sequence alone. */
   guard<T>(sequence: Sequence, step: () => Promise<T>): Promise<T | undefined>;
   freeSampler(sequence: Sequence, sampler: SamplerId): void;
+  /** @param drawn tokens of the answer so far */
+  createSampler(sequence: Sequence, index: number, drawn: Int32Array): SamplerId;
   /** Of a prefill tile from a row on. */
   tileTokens(start: number): number;
   /** Whether others than sequences hold device memory, and will give it back. */
@@ -37,6 +40,9 @@ export interface PlaceUser {
 
 /** Rows reserved beyond the prompt at first; more are added as an answer grows. */
 const ANSWER_ROWS = 256;
+
+/** How often a request is begun again after the engine failed. */
+const RETRIES_MAX = 1;
 
 /** Fewer tokens are not worth a tile of their own. */
 const HIDDEN_TOKENS_MIN = 16;
@@ -50,6 +56,9 @@ export class Places {
   readonly #limits: PlaceLimits;
   readonly #user: PlaceUser;
   #preemptions = 0;
+  #retries = 0;
+  /** In the queue, while the engine opens or resumes it. */
+  #beginning: Sequence | undefined;
 
   constructor(parts: {
     readonly cache: KvCache;
@@ -67,6 +76,11 @@ export class Places {
 
   get preemptions(): number {
     return this.#preemptions;
+  }
+
+  /** How often a request was begun again after the engine failed. */
+  get retries(): number {
+    return this.#retries;
   }
 
   /** @throws RadixkvError `queue_full`. */
@@ -93,7 +107,9 @@ export class Places {
       );
       if (next === undefined) return;
       held.add(next);
+      this.#beginning = next;
       const began = await this.#user.guard(next, () => this.#begin(next));
+      this.#beginning = undefined;
       if (began === false) return;
     }
   }
@@ -177,6 +193,7 @@ export class Places {
     const { prompt, request } = sequence;
     const rowsMax = prompt.length + sequence.answerTokensMax;
     const rows = this.#rowsAtFirst(prompt.length, rowsMax);
+    if (!sequence.hasBegun && request.cache.mode !== 'off') this.#lookAhead(sequence);
     const opened = await this.#cache.open(request.namespace, prompt, rows, {
       rowsMax,
       prefetch: sequence.prefetch,
@@ -194,7 +211,10 @@ export class Places {
     if (sequence.blending === undefined) this.endPrefetch(sequence);
     sequence.run = opened.run;
     // What a sequence computed itself before it gave way is not what it found.
-    if (!sequence.hasBegun) Object.assign(sequence, { cached: opened.cached, continued: opened.blended });
+    if (!sequence.hasBegun) {
+      const { cached, blended: continued, nodes } = opened;
+      Object.assign(sequence, { cached, continued, nodes });
+    }
     sequence.opened();
     this.active.add(sequence);
     const { length: start } = opened.run;
@@ -202,6 +222,12 @@ export class Places {
     sequence.prepaidMs = ms;
     this.#policy.tenants.charge(sequence.tenant, ms);
     return true;
+  }
+
+  /** Notes what stands where the prompt leaves the cache, before its own rows stand there. */
+  #lookAhead(sequence: Sequence): void {
+    const { prompt, request } = sequence;
+    sequence.parting = this.#cache.parting(request.namespace, prompt, SHOWN_AFTER_TOKENS);
   }
 
   /** Brings back the answers of a sequence that gave way. @returns false when there is no device memory for it now. */
@@ -224,10 +250,13 @@ export class Places {
       return true;
     }
     sequence.branches = paused.map(({ saved, ...answer }, i) => {
-      return { ...answer, run: runs[i]!, rows: saved.tokens.length };
+      const drawn = Int32Array.of(...saved.tokens.subarray(prompt.length), answer.nextToken);
+      const sampler = answer.sampler ?? this.#user.createSampler(sequence, answer.choice.index, drawn);
+      return { ...answer, sampler, run: runs[i]!, rows: saved.tokens.length };
     });
     sequence.run = runs[0];
     this.#endPause(sequence);
+    sequence.resumed();
     this.active.add(sequence);
     sequence.request.trace?.phase('decode');
     return true;
@@ -246,6 +275,7 @@ export class Places {
     await sequence.blendSteps?.return([]);
     if (!this.active.has(sequence)) return;
     this.#preemptions++;
+    sequence.gaveWay();
     const rows = sequence.run?.length ?? 0;
     this.#endWork(sequence);
     if (!sequence.isPrefilled) {
@@ -255,6 +285,37 @@ export class Places {
     this.queue.push(sequence);
     sequence.request.trace?.phase('queue');
     this.#user.notify();
+  }
+
+  /**
+   * The engine lost its memory. What has begun is queued again, once: with what the tiers have of it, and its answers
+   * go on where they stopped. What only waits goes on waiting.
+   *
+   * @returns those that had been begun again before
+   */
+  retryLost(): Sequence[] {
+    const begun = [...this.active, ...this.queue.filter(({ paused }) => paused.length > 0)];
+    const lost = new Set(this.#beginning === undefined ? begun : [...begun, this.#beginning]);
+    const retried = [...lost].filter(({ retries }) => retries < RETRIES_MAX);
+    for (const sequence of retried) this.#retry(sequence);
+    return [...lost].filter((sequence) => !retried.includes(sequence));
+  }
+
+  #retry(sequence: Sequence): void {
+    sequence.retries++;
+    this.#retries++;
+    sequence.samplers.clear();
+    sequence.paused = sequence.paused.map((answer) => ({ ...answer, sampler: undefined }));
+    if (!this.active.has(sequence)) return;
+    // Answers that have not begun are drawn again.
+    for (const { run, rows, ...answer } of sequence.isPrefilled ? sequence.branches : []) {
+      const saved = this.#cache.recover(run, run.tokens.subarray(0, Math.max(rows, run.length)));
+      sequence.paused.push({ ...answer, sampler: undefined, saved });
+    }
+    const rows = sequence.run?.length ?? 0;
+    this.#endWork(sequence);
+    if (!sequence.isPrefilled) sequence.beginAgain(rows);
+    this.queue.push(sequence);
   }
 
   #endPause(sequence: Sequence): void {

@@ -14,6 +14,7 @@
  * - What a prompt has on disk is read while it is queued and others compute; it is opened when that is done. When the
  *   engine has nothing else to do, one with passages is opened at once, and computed from its beginning: that is better
  *   than any reuse, and free as long as it would wait (the loading controller of CacheBlend, EuroSys 2025, §5.1).
+ * - When the engine fails, what has begun is begun again once it is there again, its answers where they stopped.
  * - Passages that are wanted ahead of time are computed when nothing else is to do, and now and then even so.
  * - When nothing else is to do, rows that decode made are computed again by prefill, so that answers can be reused.
  */
@@ -83,6 +84,7 @@ export class Scheduler {
         notify: () => this.#notify(),
         guard: (sequence, step) => this.#guard(sequence, step),
         freeSampler: (sequence, sampler) => this.#freeSampler(sequence, sampler),
+        createSampler: (sequence, index, drawn) => this.#createSampler(sequence, index, drawn),
         tileTokens: (start) => this.#tileTokens(start),
         isSharingMemory: () => this.#passages.size > 0,
       },
@@ -102,6 +104,11 @@ export class Scheduler {
   /** How often an active request gave way to another one, since the start. */
   get preemptions(): number {
     return this.#places.preemptions;
+  }
+
+  /** How often a request was begun again after the engine failed, since the start. */
+  get retries(): number {
+    return this.#places.retries;
   }
 
   /** @throws RadixkvError `queue_full`. */
@@ -127,13 +134,13 @@ export class Scheduler {
   }
 
   /**
-   * The engine lost its memory: what has begun fails. What is queued waits for `engineReady`, but fails too when the
-   * engine could not even start.
+   * The engine lost its memory: what has begun is begun again, once, and then fails. All of it waits for `engineReady`,
+   * but fails when the engine could not even start.
    */
   engineLost(reason: string, { wasReady }: { readonly wasReady: boolean }): void {
     const error = new RadixkvError('engine_failed', `the engine failed: ${reason}`, { retryAfterS: 1 });
-    const lost = this.#places.queue.filter(({ paused }) => !wasReady || paused.length > 0);
-    for (const sequence of [...this.#places.active, ...lost]) this.#fail(sequence, error);
+    const failed = wasReady ? this.#places.retryLost() : [...this.#places.active, ...this.#places.queue];
+    for (const sequence of failed) this.#fail(sequence, error);
     for (const task of this.#passages) task.restart();
   }
 
@@ -248,7 +255,10 @@ export class Scheduler {
   }
 
   async #blendStep(sequence: Sequence, blending: Blending): Promise<void> {
-    sequence.blendSteps ??= blending.compute(() => this.#createSamplers(sequence));
+    if (sequence.blendSteps === undefined) {
+      sequence.blendBegan();
+      sequence.blendSteps = blending.compute(() => this.#createSamplers(sequence));
+    }
     const startedAt = performance.now();
     const step = await sequence.blendSteps.next();
     this.#places.charge(sequence, performance.now() - startedAt);
@@ -290,7 +300,7 @@ export class Scheduler {
     this.#policy.prefillCosts.measured({ start, tokens: tokens.length }, ms);
     this.#places.charge(sequence, ms);
     this.#cache.prefilled(tokens.length, ms);
-    await this.#cache.commit(run, end);
+    sequence.regrets(await this.#cache.commit(run, end));
     return result.sampled;
   }
 
@@ -391,11 +401,13 @@ export class Scheduler {
 
   /** Runs a step of one sequence; an operating error ends that sequence alone. */
   async #guard<T>(sequence: Sequence, step: () => Promise<T>): Promise<T | undefined> {
+    const { retries } = sequence;
     try {
       return await step();
     } catch (error) {
       if (!(error instanceof RadixkvError)) throw error;
-      this.#fail(sequence, error);
+      // What failed with the engine is begun again already.
+      if (sequence.retries === retries) this.#fail(sequence, error);
       return undefined;
     }
   }
@@ -421,14 +433,18 @@ export class Scheduler {
     return sequence.choices.map((_, index) => this.#createSampler(sequence, index));
   }
 
-  #createSampler(sequence: Sequence, index: number): number {
+  /** @param drawn tokens that the answer has already */
+  #createSampler(sequence: Sequence, index: number, drawn?: Int32Array): number {
     const { sampling } = sequence.request;
     const sampler = this.#nextSampler++;
     // Each answer draws its own numbers; the seed makes all of them repeatable.
     const seed = sampling.seed === undefined ? undefined : sampling.seed + index;
     const params = { ...sampling, seed };
     sequence.samplers.add(sampler);
-    this.#engine.call({ op: 'createSampler', sampler, params, vocab: this.#vocab }).catch(() => {});
+    const vocab = this.#vocab;
+    this.#engine
+      .call({ op: 'createSampler', sampler, params, vocab, ...(drawn && { drawn }) })
+      .catch(() => {});
     return sampler;
   }
 

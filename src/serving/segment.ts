@@ -8,7 +8,7 @@ import type { Run } from '../cache/device-runs.js';
 import { type KvCache, type Prefetch, padded } from '../cache/kv-cache.js';
 import { segmentNamespace } from '../cache/segment-namespace.js';
 import type { Engine } from '../engine/engine.js';
-import type { Tier } from './completion.js';
+import { NO_TOKENS, type Tier, type TierTokens } from './completion.js';
 
 export interface Segment {
   readonly namespace: string;
@@ -35,6 +35,8 @@ export function segmentOf(
 export interface SegmentSource {
   readonly tier: Tier;
   readonly computedFrom: number;
+  /** Those that were computed only since they had been evicted, in whole chunks. */
+  readonly regretted: TierTokens;
 }
 
 /**
@@ -66,6 +68,6 @@ export async function* fillSegment(
     options.onComputed(start, ms);
     yield;
   }
-  if (computedFrom < rows) await cache.store(scratch, tokens);
-  return { tier: disk > 0 ? 'disk' : 'host', computedFrom };
+  const regretted = computedFrom < rows ? await cache.store(scratch, tokens) : NO_TOKENS;
+  return { tier: disk > 0 ? 'disk' : 'host', computedFrom, regretted };
 }

@@ -1,8 +1,10 @@
 /**
  * One request on its way through the scheduler: its prompt, its answers, the runs and samplers it holds, its clock.
  */
+import type { Parting } from '#radix';
 import type { Accepts, Run } from '../cache/device-runs.js';
 import type { Prefetch } from '../cache/kv-cache.js';
+import type { NodeRows } from '../cache/prefix-cache.js';
 import type { SetAside } from '../cache/set-aside.js';
 import type { SamplerId } from '../engine/protocol.js';
 import type { SampledToken } from '../engine/sampler.js';
@@ -15,11 +17,14 @@ import {
   mapTiers,
   NO_TOKENS,
   type PromptUsage,
+  plus,
   type TierTokens,
   type Timings,
   tokensOf,
 } from './completion.js';
+import type { Phase, PhaseSpan, RequestCourse, ReusedDocument } from './course.js';
 import { EventQueue } from './event-queue.js';
+import { excerptOf, missOf } from './miss.js';
 import type { Waiting } from './policy.js';
 
 /** An answer that is being decoded. */
@@ -35,7 +40,9 @@ export interface Branch {
 }
 
 /** An answer that gave way to others: its rows are not on the device. */
-export interface PausedAnswer extends Omit<Branch, 'run' | 'rows'> {
+export interface PausedAnswer extends Omit<Branch, 'run' | 'rows' | 'sampler'> {
+  /** Undefined: lost with the engine, and to be made again. */
+  readonly sampler: SamplerId | undefined;
   readonly saved: SetAside;
 }
 
@@ -51,6 +58,9 @@ export interface DocumentUse {
 export function isBehind({ run, rows }: Branch): boolean {
   return run.length < rows;
 }
+
+/** Tokens of a reused prefix that are kept to tell how it begins. */
+const NODE_EXCERPT_TOKENS = 32;
 
 /** How long the length of a cached prefix is taken for what it was. */
 const PEEKED_FOR_MS = 200;
@@ -74,6 +84,10 @@ export class Sequence implements Waiting {
   cached: TierTokens = NO_TOKENS;
   /** Not exact: of a blended prompt that this one continues, or from a lossy copy. */
   continued: TierTokens = NO_TOKENS;
+  /** Reused rows that the tree knew. */
+  nodes: readonly NodeRows[] = [];
+  /** Where its prompt left what was cached; undefined: nobody looked. */
+  parting: Parting | undefined;
   /** Set when the run is open and has still passages to be blended, and then its steps once they began. */
   blending: Blending | undefined;
   blendSteps: AsyncGenerator<void, readonly SampledToken[], void> | undefined;
@@ -85,12 +99,20 @@ export class Sequence implements Waiting {
   branches: Branch[] = [];
   /** Not empty: it was preempted, and waits to go on. */
   paused: PausedAnswer[] = [];
+  /** How often it was begun again after the engine failed; a step that began before that can't fail it. */
+  retries = 0;
   /** Rings when its deadline is over. */
   alarm: NodeJS.Timeout | undefined;
   /** Milliseconds of the engine that its tenant was charged for before they were spent. */
   prepaidMs = 0;
   /** Those that the engine still holds. */
   readonly samplers = new Set<SamplerId>();
+  #blendBeganAt: number | undefined;
+  /** Times when it gave way and went on, in turn. */
+  readonly #pauses: number[] = [];
+  #regretted: TierTokens = NO_TOKENS;
+  readonly #chunkTokens: number;
+  readonly #keepsExcerpts: boolean;
   readonly #now: () => number;
   readonly #peek: (sequence: Sequence) => number;
   #peeked: { readonly tokens: number; readonly at: number } | undefined;
@@ -106,6 +128,9 @@ export class Sequence implements Waiting {
     readonly prompt: Int32Array;
     readonly answerTokensMax: number;
     readonly documents: DocumentUse;
+    readonly chunkTokens: number;
+    /** Whether its course may have parts of its prompt. */
+    readonly keepsExcerpts: boolean;
     readonly createChoice: (index: number, emit: (event: CompletionEvent) => void) => Choice;
     /** Milliseconds, monotonic. */
     readonly now: () => number;
@@ -117,6 +142,8 @@ export class Sequence implements Waiting {
     this.answerTokensMax = options.answerTokensMax;
     this.documents = options.documents;
     this.exactEnd = this.#firstBlended;
+    this.#chunkTokens = options.chunkTokens;
+    this.#keepsExcerpts = options.keepsExcerpts;
     this.#now = options.now;
     this.#peek = options.peek;
     this.arrivedAt = options.now();
@@ -204,6 +231,7 @@ export class Sequence implements Waiting {
    */
   beginAgain(rows: number): void {
     this.#rowsOnce = Math.max(this.#rowsOnce, rows);
+    if (this.blending !== undefined) this.regrets(this.blending.regretted);
     this.#loading = 'not begun';
     this.exactEnd = this.#firstBlended;
     this.hiddenEnd = 0;
@@ -217,8 +245,28 @@ export class Sequence implements Waiting {
   }
 
   opened(): void {
+    if (this.#openedAt !== undefined) this.resumed();
     this.#openedAt ??= this.#now();
     this.request.trace?.phase('prefill');
+  }
+
+  /** Others go first now. */
+  gaveWay(): void {
+    this.#pauses.push(this.#now());
+  }
+
+  /** It goes on. */
+  resumed(): void {
+    this.#pauses.push(this.#now());
+  }
+
+  blendBegan(): void {
+    this.#blendBeganAt ??= this.#now();
+  }
+
+  /** Tokens were computed for it only since they had been evicted. */
+  regrets(tokens: TierTokens): void {
+    this.#regretted = plus(this.#regretted, tokens);
   }
 
   /** The prompt is computed, and its answers begin: once. */
@@ -234,7 +282,8 @@ export class Sequence implements Waiting {
     const explanation = wantsExplanation ? { explanation: this.#explanation() } : {};
     const completionTokens = this.choices.reduce((sum, choice) => sum + choice.tokens, 0);
     const usage = { ...this.#promptUsage(), completionTokens };
-    this.events.push({ type: 'end', usage, timings: this.#timings(), ...explanation });
+    const course = this.#course();
+    this.events.push({ type: 'end', usage, timings: this.#timings(), ...explanation, course });
     this.events.end();
   }
 
@@ -283,6 +332,61 @@ export class Sequence implements Waiting {
       }),
       recomputed: [...(blending?.recomputed ?? [])],
     };
+  }
+
+  #course(): RequestCourse {
+    const excerpt = (start: number) =>
+      this.#keepsExcerpts ? this.prompt.slice(start, start + NODE_EXCERPT_TOKENS) : undefined;
+    return {
+      spans: this.#spans(),
+      finishReasons: this.choices.map(({ reason }) => reason),
+      regretted: plus(this.#regretted, this.blending?.regretted ?? NO_TOKENS),
+      miss: this.#miss(),
+      nodes: this.nodes.map(({ key, start, rows }) => ({
+        key,
+        start,
+        tokens: rows,
+        excerpt: excerpt(start),
+      })),
+      documents: this.#documents(),
+    };
+  }
+
+  #miss(): RequestCourse['miss'] {
+    const { parting, prompt } = this;
+    if (parting === undefined || this.#openedAt === undefined) return undefined;
+    const cached = tokensOf(this.cached) + tokensOf(this.continued);
+    const miss = missOf(prompt, cached, { parting, chunkTokens: this.#chunkTokens });
+    return (
+      miss && { ...miss, excerpt: this.#keepsExcerpts ? excerptOf(prompt, miss, parting.next) : undefined }
+    );
+  }
+
+  #documents(): ReusedDocument[] {
+    const prefix = tokensOf(this.cached) + tokensOf(this.continued);
+    return (this.documents.order?.segments ?? []).flatMap((placed) => {
+      const id = this.documents.ids[placed.index];
+      if (id === undefined) return [];
+      const inPrefix = Math.max(0, Math.min(placed.end, prefix) - placed.start);
+      return [{ id, tokens: inPrefix + (this.blending?.reusedOf(placed, prefix) ?? 0) }];
+    });
+  }
+
+  #spans(): PhaseSpan[] {
+    const endedAt = this.#now();
+    const openedAt = this.#openedAt ?? endedAt;
+    const firstTokenAt = this.#firstTokenAt ?? endedAt;
+    const spans: PhaseSpan[] = [];
+    const add = (phase: Phase, from: number, to: number) =>
+      spans.push({ phase, startMs: from - this.arrivedAt, durationMs: to - from });
+    add('queue', this.arrivedAt, openedAt);
+    if (this.#loadMs > 0) add('load', this.#loadBeganAt, this.#loadBeganAt + this.#loadMs);
+    if (this.#openedAt !== undefined) add('prefill', openedAt, firstTokenAt);
+    if (this.#blendBeganAt !== undefined) add('blend', this.#blendBeganAt, firstTokenAt);
+    if (this.#firstTokenAt !== undefined) add('decode', firstTokenAt, endedAt);
+    for (let i = 0; i < this.#pauses.length; i += 2)
+      add('paused', this.#pauses[i]!, this.#pauses[i + 1] ?? endedAt);
+    return spans;
   }
 
   #timings(): Timings {

@@ -22,6 +22,9 @@ export interface ServiceParts {
   readonly cache: KvCache;
   readonly engine: Engine;
   readonly scheduler: Scheduler;
+  readonly chunkTokens: number;
+  /** Whether parts of prompts may be kept for those who look at requests afterwards. */
+  readonly keepsExcerpts: boolean;
 }
 
 export class Service implements CompletionService {
@@ -61,7 +64,7 @@ export class Service implements CompletionService {
     if (this.#isStopping) {
       throw shuttingDown();
     }
-    const { tokenizer, cache, scheduler } = this.#parts;
+    const { tokenizer, cache, scheduler, chunkTokens, keepsExcerpts } = this.#parts;
     this.#checkBias(request);
     const { tokens: prompt, documents: wanted } = this.#parts.prompts.encode(request);
     const answerTokensMax = this.#answerTokens(request, prompt.length);
@@ -72,6 +75,8 @@ export class Service implements CompletionService {
       prompt,
       answerTokensMax,
       documents,
+      chunkTokens,
+      keepsExcerpts,
       now: () => performance.now(),
       peek: ({ accepts }) =>
         request.cache.mode === 'off' ? 0 : cache.peek(request.namespace, prompt, accepts),

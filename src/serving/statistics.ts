@@ -7,24 +7,38 @@
  * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
+import type { BusBytes } from '../engine/device.js';
 import type { ErrorCode } from '../errors.js';
+import type { HistogramReading } from '../histogram.js';
 import type { Tier, TierTokens, Timings, Usage } from './completion.js';
 import { addCounts, blendedOf, type Counts, cachedOf, countsOf, noCounts, type Outcome } from './counts.js';
+import type { RequestCourse } from './course.js';
 
 export type { Outcome } from './counts.js';
 
 export const ENDPOINTS = ['chat.completions', 'completions', 'messages'] as const;
 export type Endpoint = (typeof ENDPOINTS)[number];
 
-/** One request at its end. `report` is what the service said in its `end` event, if it came to that. */
+/** One request at its end. `report` and `course` are what the service said in its `end` event, if it came to that. */
 export interface RequestRecord {
+  /** As in its answer. */
+  readonly id: string;
+  /** That of the header. */
+  readonly requestId: string;
   readonly endpoint: Endpoint;
   /** The short id of the API key. */
   readonly tenant: string;
+  /** The namespace of the tenant: who may see what the request was. */
+  readonly owner: string;
   /** That of the server, whatever the request asked for. */
   readonly model: string;
   readonly outcome: Outcome;
   readonly report?: { readonly usage: Usage; readonly timings: Timings; readonly choices: number };
+  readonly course?: RequestCourse;
+  /** Why it was refused or failed. */
+  readonly error?: ErrorCode;
+  /** From its coming to its end, in milliseconds. */
+  readonly wallMs: number;
 }
 
 export interface TierReading {
@@ -42,6 +56,16 @@ export interface ClassReading {
   readonly chunks: number;
   /** What it is sure of. */
   readonly shareBytes: number;
+}
+
+/** Of the chunks that a tier evicted to make room since the start. */
+export interface LivesReading {
+  /** Seconds that they had been there. */
+  readonly ageS: HistogramReading;
+  /** Requests that had used each there. */
+  readonly uses: HistogramReading;
+  /** Seconds until they were computed again, of those that were and that no other tier had. */
+  readonly regretS: HistogramReading;
 }
 
 /** What happened between memory and disk since the start. */
@@ -91,13 +115,19 @@ export interface GaugeReading {
   readonly queuedRequests?: number;
   /** How often an active request gave way, since the start. */
   readonly preemptions?: number;
+  /** How often a request was begun again after the engine failed, since the start. */
+  readonly retries?: number;
   /** Whether requests are taken. */
   readonly isReady?: boolean;
   /** How often the engine was lost and started again, or that was tried, since the start. */
   readonly engineRestarts?: number;
   readonly disk?: DiskReading;
+  /** Bytes between host and GPU since the start; absent without one. */
+  readonly bus?: BusBytes;
   /** Of counts over time; absent where none are kept. */
   readonly history?: HistoryReading;
+  /** Absent where evicted chunks are not told apart, as on the device. */
+  readonly lives?: Readonly<Partial<Record<Tier, LivesReading>>> | undefined;
   /** Absent where nothing is traced. */
   readonly traces?: TraceReading;
   /** Evictions since the start, by tier and reason. */
@@ -138,10 +168,16 @@ export class Statistics {
 
   /** Counts a request. Call it once per request, at its end. */
   record(request: RequestRecord): void {
-    const { endpoint, outcome, report } = request;
+    const { endpoint, outcome, report, course } = request;
     const key = `${endpoint} ${outcome}`;
     this.#requests.set(key, (this.#requests.get(key) ?? 0) + 1);
-    const counts = countsOf(outcome, report?.usage, this.#prefillTokensPerS());
+    const hasFirstToken = report !== undefined && report.usage.completionTokens > 0;
+    const known = report && {
+      usage: report.usage,
+      ttftMs: hasFirstToken ? report.timings.ttftMs : undefined,
+      regretted: course?.regretted,
+    };
+    const counts = countsOf(outcome, known, this.#prefillTokensPerS());
     addCounts(this.#counts, counts);
     this.events.emit('record', request, counts);
   }

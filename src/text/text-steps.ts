@@ -5,6 +5,7 @@
  * (numeric characters outside ASCII, Unicode white space), and a step that can't be is refused: wrong ids must not
  * come about in silence.
  */
+import { isDeepStrictEqual } from 'node:util';
 import * as library from '@huggingface/tokenizers';
 import { RadixkvError } from '../errors.js';
 import { flattenSteps, type Step } from './tokenizer-json.js';
@@ -60,13 +61,49 @@ export function createWordSplitter(
   if (preTokenizers.some((step) => step.type === 'ByteLevel'))
     throw unsupported('pre-tokenizer', 'ByteLevel not last');
   const normalize = new SequenceNormalizer({ type: 'Sequence', normalizers });
+  const quick = quickSplit(preTokenizers);
   const split = new SequencePreTokenizer({ type: 'Sequence', pretokenizers: preTokenizers });
   return {
     byteLevel,
     split(text, section) {
       const normalized = normalize.normalize(text);
-      return normalized === '' ? [] : split.pre_tokenize(normalized, { section_index: section });
+      if (normalized === '') return [];
+      return quick?.(normalized) ?? split.pre_tokenize(normalized, { section_index: section });
     },
+  };
+}
+
+/** Patterns of single characters, or of runs of them, that stand alone. */
+const DIGITS = ['\\p{N}', '\\p{N}+'];
+
+/**
+ * The same words as the library's in a third of the time, for the steps of most byte-level vocabularies: GPT-2's words,
+ * and maybe digits before; undefined for others.
+ */
+function quickSplit(steps: readonly Step[]): ((text: string) => string[]) | undefined {
+  const patterns = steps.map((step) =>
+    DIGITS.concat(GPT2_WORDS).find((each) => isDeepStrictEqual(step, isolate(each))),
+  );
+  const [first, last] = [patterns[0], patterns.at(-1)];
+  if (patterns.length > 2 || last !== GPT2_WORDS) return undefined;
+  // Every character is in a word of it, so that there is nothing between matches.
+  const words = new RegExp(GPT2_WORDS, 'gu');
+  if (patterns.length === 1) return (text) => text.match(words) ?? [];
+  if (first === undefined || !DIGITS.includes(first)) return undefined;
+  const digits = new RegExp(first, 'gu');
+  return (text) => {
+    const found: string[] = [];
+    let end = 0;
+    const addWords = (between: string) => {
+      for (const word of between.match(words) ?? []) found.push(word);
+    };
+    for (const match of text.matchAll(digits)) {
+      if (match.index > end) addWords(text.slice(end, match.index));
+      found.push(match[0]);
+      end = match.index + match[0].length;
+    }
+    if (end < text.length) addWords(text.slice(end));
+    return found;
   };
 }
 

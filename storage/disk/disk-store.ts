@@ -457,7 +457,8 @@ export class DiskStore implements LowerStore {
     else this.#foreignBytes += bytes;
   }
 
-  #left({ key, bytes, data }: Resident<DiskChunk>, reason: EvictReason): void {
+  #left(chunk: Resident<DiskChunk>, reason: EvictReason): void {
+    const { key, bytes, data } = chunk;
     this.#used.delete(key);
     this.#budget.moved(-bytes);
     const backend = this.#connection.backend;
@@ -465,7 +466,7 @@ export class DiskStore implements LowerStore {
     else backend.remove([key]);
     if (data.isOwn) this.#chunks--;
     else this.#foreignBytes -= bytes;
-    if (data.isOwn) this.#onEvict(key, reason);
+    if (data.isOwn) this.#onEvict(key, reason, chunk);
   }
 
   #writeDown(keys: readonly ChunkKey[]): void {

@@ -71,16 +71,21 @@ function exampleWith({ example }: Operation, fields: object): object {
   return { ...Object(example?.body), ...fields };
 }
 
+/** The way to every field of a JSON value. */
+function fieldsIn(value: unknown): string[] {
+  return [...objectsIn(value)].flatMap(([path, object]) =>
+    Object.keys(object).map((field) => `${path}/${field}`),
+  );
+}
+
 /** The answer is what the operation's schema says, and has no field that the schema lacks. */
 function assertAnswer({ id, answers }: Operation, status: number, type: string, value: unknown): void {
   const schema = answers[status]?.content[type];
   assert(schema !== undefined, `${id} answered ${status} ${type}: add it to its answers`);
   const { success, data, error } = schema.safeParse(value);
   assert(success, `${id} answered what its schema for ${status} does not allow: ${error?.message}`);
-  const paths = (json: unknown) =>
-    [...objectsIn(json)].flatMap(([path, object]) => Object.keys(object).map((field) => `${path}/${field}`));
-  const known = new Set(paths(data));
-  const lacking = paths(value).filter((path) => !known.has(path));
+  const known = new Set(fieldsIn(data));
+  const lacking = fieldsIn(value).filter((path) => !known.has(path));
   assert.deepEqual(
     lacking,
     [],
@@ -119,6 +124,8 @@ suite('the document', () => {
       { after: (hook) => closing.push(hook) },
       {
         documentsFile: join(directory, 'documents.db'),
+        recentRequests: 20,
+        keepExcerpts: true,
         disk: { directory: join(directory, 'kv'), capacityBytes: 2 ** 24, freeBytesMin: 0, codec: 'float16' },
       },
     );
@@ -211,6 +218,7 @@ suite('the document', () => {
       assert(values.length > 0, each.id);
       for (const value of values) assertAnswer(each, response.status, type, value);
       if (response.status >= 201 && isJson) ids.set(`${each.path}/:id`, values[0].id);
+      if (each.tag === 'completions' && isJson) ids.set('/v1/requests/:id', values[0].id);
       answered.add(each.id);
     };
     for (const each of operations.toSorted((a, b) => rank(a) - rank(b))) {
@@ -235,6 +243,8 @@ suite('the document', () => {
     const stats = operations.find(({ id }) => id === 'getStatistics')!;
     for (const query of [{ window: '5m' }, { group_by: 'tenant' }])
       await ask({ ...stats, example: { query } });
+    const top = operations.find(({ id }) => id === 'listTopSavers')!;
+    await ask({ ...top, example: { query: { by: 'document' } } });
     answered.add('streamCacheEvents');
     await readEvents(operations.find(({ id }) => id === 'streamCacheEvents')!);
     assert.deepEqual(

@@ -34,6 +34,8 @@ interface Entry {
   readonly route: string;
   readonly outcome: Outcome;
   readonly usage: Usage | undefined;
+  /** Undefined without a first token. */
+  readonly ttftMs?: number | undefined;
 }
 
 /** What the JSON of an answer says of its tokens. */
@@ -47,6 +49,7 @@ interface Told {
     readonly cached_tokens: TierTokens;
     readonly blended_tokens: TierTokens;
     readonly computed_tokens: number;
+    readonly ttft_ms: number;
   };
 }
 
@@ -68,7 +71,7 @@ class Shop {
   readonly backend: TestBackend;
   readonly entries: Entry[] = [];
   readonly logged: { readonly res: { readonly status: number }; readonly msg: string }[] = [];
-  readonly #aborted = new Map<string, Usage>();
+  readonly #aborted = new Map<string, Pick<Entry, 'usage' | 'ttftMs'>>();
   #sent = 0;
   #recorded = 0;
   #onRecord = () => {};
@@ -106,7 +109,9 @@ class Shop {
       return status;
     }
     const last = text.startsWith('data: ') ? text.split('\n\n').at(-3)!.slice('data: '.length) : text;
-    this.entries.push({ ...entry, outcome: 'completed', usage: usageOf(JSON.parse(last)) });
+    const told: Told = JSON.parse(last);
+    const ttftMs = told.timings.ttft_ms;
+    this.entries.push({ ...entry, outcome: 'completed', usage: usageOf(told), ttftMs });
     return status;
   }
 
@@ -135,9 +140,9 @@ class Shop {
   /** Every request that was sent is counted, and those that were aborted are booked. */
   async settled(): Promise<void> {
     await this.#until(() => this.#recorded === this.#sent);
-    for (const usage of this.#aborted.values()) {
+    for (const used of this.#aborted.values()) {
       const tenant = tenantOf('aborter');
-      this.entries.push({ tenant, route: 'completions', outcome: 'aborted', usage });
+      this.entries.push({ tenant, route: 'completions', outcome: 'aborted', ...used });
     }
     this.#aborted.clear();
   }
@@ -195,7 +200,11 @@ class Shop {
       for (;;) {
         const { value, done } = await next;
         if (done) return;
-        if (value.type === 'end' && request.signal.aborted) aborted.set(request.id, value.usage);
+        if (value.type === 'end' && request.signal.aborted) {
+          const { usage, timings } = value;
+          const ttftMs = usage.completionTokens > 0 ? timings.ttftMs : undefined;
+          aborted.set(request.id, { usage, ttftMs });
+        }
         yield value;
         next = events.next();
       }
@@ -208,6 +217,25 @@ const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a +
 
 const having = (entries: readonly Entry[], outcome: Outcome): number =>
   entries.filter((entry) => entry.outcome === outcome).length;
+
+/** How many requests had a first token, and after how long on average, by how much of their prompts was reused. */
+function firstTokens(entries: readonly Entry[]) {
+  const answered = entries.flatMap(({ usage, ttftMs }) => (usage && ttftMs ? { usage, ttftMs } : []));
+  const classes = {
+    none: (share: number) => share === 0,
+    partial: (share: number) => share > 0 && share < 0.5,
+    most: (share: number) => share >= 0.5,
+  };
+  return Object.fromEntries(
+    Object.entries(classes).map(([hit, isOne]) => {
+      const times = answered
+        .filter(({ usage }) => isOne(1 - usage.computedTokens / usage.promptTokens))
+        .map(({ ttftMs }) => Math.round(ttftMs * 1000));
+      const mean = times.length === 0 ? null : Math.round(sum(times) / times.length / 1000);
+      return [hit, { requests: times.length, mean }];
+    }),
+  );
+}
 
 /** What the API should say of some entries, but for the price of what was reused. */
 function expected(entries: readonly Entry[]) {
@@ -232,18 +260,22 @@ function expected(entries: readonly Entry[]) {
     hit_rate: prompt === 0 ? null : (cached + blended) / prompt,
     exact_hit_rate: prompt === 0 ? null : cached / prompt,
     by_tier: Object.fromEntries(byTier),
+    ttft_ms: firstTokens(entries),
   };
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the JSON of an answer
 function said(json: any) {
   const names = Object.keys(expected([]));
-  const { by_tier: byTier, ...rest } = Object.fromEntries(names.map((name) => [name, json[name]]));
+  const told = Object.fromEntries(names.map((name) => [name, json[name]]));
+  const { by_tier: byTier, ttft_ms: ttft, ...rest } = told;
+  const times = Object.entries<{ requests: number; mean: number | null }>(ttft);
+  const firsts = times.map(([hit, { requests, mean }]) => [hit, { requests, mean }]);
   const tiers = TIERS.map((tier) => {
     const { cached_tokens, blended_tokens } = byTier[tier];
     return [tier, { cached_tokens, blended_tokens }];
   });
-  return { ...rest, by_tier: Object.fromEntries(tiers) };
+  return { ...rest, by_tier: Object.fromEntries(tiers), ttft_ms: Object.fromEntries(firsts) };
 }
 
 /** The groups of a window are those of the books, and add up. */
@@ -264,6 +296,7 @@ async function assertGroups(shop: Shop, window: string, entries: readonly Entry[
     }
     assert.equal(Number(sumOf(json.groups, 'saved_prefill_seconds').toFixed(6)), json.saved_prefill_seconds);
     assert.equal(sumOf(json.groups, 'unpriced_tokens'), json.unpriced_tokens);
+    assert.equal(sumOf(json.groups, 'regret_tokens'), json.regret_tokens);
   }
 }
 
@@ -274,7 +307,7 @@ function sumOf(all: readonly Record<string, number>[], name: string): number {
 async function assertMetrics(shop: Shop, entries: readonly Entry[], savedSeconds: number) {
   const lines = (await shop.get('/metrics')).split('\n');
   const { by_tier: tiers, ...all } = expected(entries);
-  const completed = entries.filter(({ usage }) => usage !== undefined && usage.completionTokens > 0);
+  const times = Object.entries(all.ttft_ms);
   for (const line of [
     ...['completions', 'chat.completions'].flatMap((endpoint) =>
       OUTCOMES.map((outcome) => {
@@ -288,7 +321,7 @@ async function assertMetrics(shop: Shop, entries: readonly Entry[], savedSeconds
     `radixkv_prompt_tokens_total{source="computed"} ${all.computed_tokens}`,
     `radixkv_completion_tokens_total ${all.completion_tokens}`,
     `radixkv_saved_prefill_seconds_total ${savedSeconds}`,
-    `radixkv_ttft_seconds_count ${completed.length}`,
+    ...times.map(([hit, { requests }]) => `radixkv_ttft_seconds_count{hit="${hit}"} ${requests}`),
     'radixkv_history_faults_total{fault="writes_failed"} 0',
     'radixkv_history_lost_requests_total 0',
   ])

@@ -24,6 +24,13 @@ const GAUGES = {
   queuedRequests: 0,
   history: { faults: { writes_failed: 1 }, unwrittenRequests: 2, lostRequests: 3 },
   evictions: [{ tier: 'host', reason: 'capacity', count: 4 }],
+  lives: {
+    host: {
+      ageS: { bounds: [1, 5], counts: [1, 1, 1], sum: 12 },
+      uses: { bounds: [0, 2], counts: [2, 0, 1], sum: 7 },
+      regretS: { bounds: [1], counts: [0, 0], sum: 0 },
+    },
+  },
 };
 
 suite('GET /v1/cache/stats', () => {
@@ -35,12 +42,15 @@ suite('GET /v1/cache/stats', () => {
     const tier = {
       cached_tokens: 0,
       blended_tokens: 0,
+      regret_tokens: 0,
       bytes: null,
       logical_bytes: null,
       capacity_bytes: null,
       chunks: null,
       classes: null,
+      evicted: null,
     };
+    const none = { requests: 0, mean: null, p50: null, p95: null };
     assert.deepEqual(rest, {
       requests: { completed: 0, aborted: 0, failed: 0, refused: 0 },
       prompt_tokens: 0,
@@ -52,7 +62,9 @@ suite('GET /v1/cache/stats', () => {
       exact_hit_rate: null,
       saved_prefill_seconds: 0,
       unpriced_tokens: 0,
-      by_tier: { device: tier, host: tier, disk: tier },
+      regret_tokens: 0,
+      ttft_ms: { none, partial: none, most: none },
+      by_tier: { device: { ...tier, regret_tokens: null }, host: tier, disk: tier },
       disk: null,
       radix: { nodes: null, chunks: null },
       history: null,
@@ -80,33 +92,51 @@ suite('GET /v1/cache/stats', () => {
       exact_hit_rate: 0.375,
       saved_prefill_seconds: 0.075,
       unpriced_tokens: 0,
+      regret_tokens: 0,
+      ttft_ms: {
+        none: { requests: 1, mean: 21, p50: 18, p95: 24 },
+        partial: { requests: 0, mean: null, p50: null, p95: null },
+        most: { requests: 1, mean: 21, p50: 18, p95: 24 },
+      },
       by_tier: {
         device: {
           cached_tokens: 3,
           blended_tokens: 0,
+          regret_tokens: null,
           bytes: 100,
           logical_bytes: 250,
           capacity_bytes: 1000,
           chunks: 3,
           classes: null,
+          evicted: null,
         },
         host: {
           cached_tokens: 0,
           blended_tokens: 0,
+          regret_tokens: 0,
           bytes: 80,
           logical_bytes: null,
           capacity_bytes: 500,
           chunks: 2,
           classes: { segment: { bytes: 80, chunks: 2, share_bytes: 250 } },
+          evicted: {
+            chunks: 3,
+            age_seconds: { p50: 3, p90: 5 },
+            uses: { p50: 0, p90: 2 },
+            regretted_chunks: 0,
+            regretted_after_seconds: { p50: null, p90: null },
+          },
         },
         disk: {
           cached_tokens: 0,
           blended_tokens: 0,
+          regret_tokens: 0,
           bytes: null,
           logical_bytes: null,
           capacity_bytes: null,
           chunks: null,
           classes: null,
+          evicted: null,
         },
       },
       disk: null,
@@ -126,7 +156,16 @@ test('an aborted request counts the tokens that the service reports for it', () 
     computedTokens: 3,
   };
   const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
-  const request = { endpoint: 'completions', tenant: 'anonymous', model: 'm', outcome: 'aborted' } as const;
+  const request = {
+    id: 'cmpl-1',
+    requestId: 'req_1',
+    endpoint: 'completions',
+    tenant: 'anonymous',
+    owner: '',
+    model: 'm',
+    outcome: 'aborted',
+    wallMs: 1,
+  } as const;
   statistics.record({
     ...request,
     report: { usage, timings, choices: 1 },
@@ -230,7 +269,7 @@ suite('GET /v1/cache/stats of a window', () => {
     ]);
     const { body } = await supertest(app).get('/v1/cache/stats?window=1m&group_by=tenant').expect(200);
     const [alice, bob] = body.groups;
-    assert.deepEqual(alice.by_tier.device, { cached_tokens: 3, blended_tokens: 0 });
+    assert.deepEqual(alice.by_tier.device, { cached_tokens: 3, blended_tokens: 0, regret_tokens: null });
     assert.deepEqual([alice.hit_rate, alice.saved_prefill_seconds, alice.unpriced_tokens], [3 / 8, 0.03, 0]);
     assert.deepEqual([bob.hit_rate, bob.saved_prefill_seconds], [0, 0]);
   });
@@ -343,17 +382,25 @@ suite('GET /metrics', () => {
       'radixkv_queued_requests 0',
       'radixkv_radix_nodes 5',
       'radixkv_cached_chunks 7',
-      'radixkv_ttft_seconds_count 2',
-      'radixkv_ttft_seconds_sum 0.042',
+      'radixkv_ttft_seconds_bucket{le="0.01",hit="none"} 0',
+      'radixkv_ttft_seconds_bucket{le="0.025",hit="none"} 1',
+      'radixkv_ttft_seconds_bucket{le="+Inf",hit="none"} 1',
+      'radixkv_ttft_seconds_count{hit="most"} 1',
+      'radixkv_ttft_seconds_sum{hit="most"} 0.021',
+      'radixkv_regret_tokens_total{tier="host"} 0',
+      'radixkv_evicted_age_seconds_bucket{le="5",tier="host"} 2',
+      'radixkv_evicted_age_seconds_bucket{le="+Inf",tier="host"} 3',
+      'radixkv_evicted_uses_sum{tier="host"} 7',
+      'radixkv_regret_seconds_count{tier="host"} 0',
       'radixkv_queue_seconds_sum 0.002',
       'radixkv_prefill_seconds_sum 0.04',
-      'radixkv_tpot_seconds_count 2',
+      'radixkv_tpot_seconds_count{hit="most"} 1',
     ]) {
       assert.ok(text.split('\n').includes(line), line);
     }
     assert.match(text, /^process_cpu_seconds_total /m);
-    const tpot = /^radixkv_tpot_seconds_sum (.*)$/m.exec(text)![1];
-    assert.ok(Math.abs(Number(tpot) - (2 * 0.1) / 23) < 1e-9);
+    const tpot = /^radixkv_tpot_seconds_sum\{hit="none"\} (.*)$/m.exec(text)![1];
+    assert.ok(Math.abs(Number(tpot) - 0.1 / 23) < 1e-9);
   });
 
   test('a reading that is not known has no sample', async () => {

@@ -228,7 +228,18 @@ test('doctor reports every check as JSON, with a fix for each that is not ok', a
   const { healthy, checks } = REPORT.parse(JSON.parse(stdout));
   assert.deepEqual(
     checks.map((check) => check.name),
-    ['node', 'onnxruntime', 'port', 'keys', 'data directory', 'disk', 'cache directory', 'memory', 'model'],
+    [
+      'node',
+      'onnxruntime',
+      'device',
+      'port',
+      'keys',
+      'data directory',
+      'disk',
+      'cache directory',
+      'memory',
+      'model',
+    ],
   );
   for (const check of checks) assert.equal(check.fix === undefined, check.status === 'ok', check.name);
   const named = (name: string) => checks.find((check) => check.name === name)!;
@@ -236,6 +247,16 @@ test('doctor reports every check as JSON, with a fix for each that is not ok', a
     assert.equal(named(name).status, 'ok', name);
   assert.match(named('onnxruntime').detail, /providers: cpu/);
   assert.equal(code, healthy ? 0 : 1);
+});
+
+test('a GPU that can not be used is told by doctor', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const args = ['doctor', '--json', '--port', '0', '--data-dir', directory, '--device', 'cuda'];
+  const { code, stdout } = await radixkv(args);
+  const device = REPORT.parse(JSON.parse(stdout)).checks.find(({ name }) => name === 'device')!;
+  assert.deepEqual([code, device.status], [1, 'fail']);
+  assert.match(device.detail, /auto would take .*cuda: can't be used \(.*shared library\)/);
+  assert.match(device.fix!, /--device cpu/);
 });
 
 test('doctor fails with code 1 and a fix when the port is taken and memory and model are not there', async (t) => {

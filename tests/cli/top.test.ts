@@ -42,6 +42,13 @@ test('it shows hits and budgets by tier, throughput, requests and the tree', asy
       device: { bytes: 256 * MIB, capacityBytes: 1024 * MIB, chunks: 3 },
       host: { bytes: 0, capacityBytes: 64 * MIB, chunks: 0 },
     },
+    lives: {
+      host: {
+        ageS: { bounds: [60], counts: [4, 0], sum: 60 },
+        uses: { bounds: [4], counts: [4, 0], sum: 0 },
+        regretS: { bounds: [1], counts: [0, 0], sum: 0 },
+      },
+    },
     radixNodes: 5,
     cachedChunks: 7000,
   };
@@ -64,10 +71,16 @@ test('it shows hits and budgets by tier, throughput, requests and the tree', asy
   assert.deepEqual(cells(lines[4]).slice(3), ['0 B', '64 MiB', '0.0 %']);
   assert.deepEqual(cells(lines[5]).slice(3), ['–', '–', '–']);
   assert.deepEqual(cells(lines[6]), ['all', hits, hits]);
-  assert.match(lines[8]!, /^tokens\/s {2}\d+\.\d prompt, \d+\.\d answer$/);
-  assert.match(lines[9]!, /^requests {2}\d+\.\d \/s; 1 completed, 0 aborted, 0 failed, 1 refused$/);
-  assert.match(lines[10]!, /^saved {5}\d+ ms of prefill$/);
-  assert.equal(lines[11], 'tree      5 nodes, 7,000 chunks');
+  assert.deepEqual(cells(lines[8]), ['evicted', 'chunks', 'after, p50', 'p90', 'uses, p50', 'regret']);
+  assert.deepEqual(cells(lines[9]), ['device', '–', '–', '–', '–', '–']);
+  assert.deepEqual(cells(lines[10]), ['host', '4', '30 s', '54 s', '2', '0']);
+  assert.deepEqual(cells(lines[13]), ['TTFT, hit', 'requests', 'p50, 1 min', 'p50, all', 'p95, all']);
+  assert.deepEqual(cells(lines[14]), ['none', '1', '18 ms', '18 ms', '24 ms']);
+  assert.deepEqual(cells(lines[16]), ['most', '0', '–', '–', '–']);
+  assert.match(lines[18]!, /^tokens\/s {2}\d+\.\d prompt, \d+\.\d answer$/);
+  assert.match(lines[19]!, /^requests {2}\d+\.\d \/s; 1 completed, 0 aborted, 0 failed, 1 refused$/);
+  assert.match(lines[20]!, /^saved {5}\d+ ms of prefill$/);
+  assert.equal(lines[21], 'tree      5 nodes, 7,000 chunks');
   assert.deepEqual(notes, []);
 });
 

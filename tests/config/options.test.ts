@@ -57,9 +57,11 @@ test('without any text every option has its default', () => {
   assert.equal(options.modelsDir, `${options.dataDir}/models`);
 });
 
-test('the directories of models and chunks follow the data directory unless they are given', () => {
+test('the directories of models and chunks and the file of keys follow the data directory unless they are given', () => {
   assert.equal(parseServeOptions({ dataDir: '/srv/kv' }).modelsDir, '/srv/kv/models');
   assert.equal(parseServeOptions({ dataDir: '/srv/kv', modelsDir: '/models' }).modelsDir, '/models');
+  assert.equal(parseServeOptions({ dataDir: '/srv/kv' }).keysFile, '/srv/kv/keys.sqlite');
+  assert.equal(parseServeOptions({ dataDir: '/srv/kv', keysFile: '/keys/k' }).keysFile, '/keys/k');
   assert.equal(parseServeOptions({ dataDir: '/srv/kv' }).diskDir, '/srv/kv/cache');
   assert.equal(parseServeOptions({ dataDir: '/srv/kv', diskDir: '/cache' }).diskDir, '/cache');
 });
@@ -72,8 +74,10 @@ test('every bad value is refused in one line that names the option and the value
     insecureNoKeys: ['TRUE', '0'],
     dataDir: [''],
     modelsDir: [''],
+    keysFile: [''],
     model: [''],
     threads: ['0', 'many'],
+    device: ['gpu', 'CPU', ''],
     weights: ['int2', 'FLOAT32'],
     deviceBytes: ['1MB', 'lots', ''],
     hostBytes: ['-1', '1G'],
@@ -97,6 +101,8 @@ test('every bad value is refused in one line that names the option and the value
     maxQueueTokens: ['0'],
     tpotTargetMs: ['0', '1.5'],
     patienceMs: ['-1', '5s'],
+    recentRequests: ['-1', '10001'],
+    keepExcerpts: ['maybe'],
     logLevel: ['verbose', 'WARN'],
     otlpEndpoint: ['', 'collector:4318', 'grpc://collector:4317'],
     drainMs: ['-1', '30s'],

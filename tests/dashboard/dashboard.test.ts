@@ -11,7 +11,7 @@ import { barriers, CHROMIUM, launch, newPage, openDashboard, textOf } from './br
 
 const KEY = 'sk-dashboard';
 const SYSTEM = 'The lamp of the island burns rape oil, and Ada Brook lights it at dusk.';
-const BYTES_MAX = 60_000;
+const BYTES_MAX = 90_000;
 
 const messages = (user: string) => [
   { role: 'system', content: SYSTEM },
@@ -45,7 +45,10 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
   }
 
   before(async () => {
-    const backend = await testBackend({ after: (hook) => closing.push(hook) });
+    const backend = await testBackend(
+      { after: (hook) => closing.push(hook) },
+      { recentRequests: 50, keepExcerpts: true },
+    );
     model = backend.service.model.id;
     const { service, statistics, history, controls } = backend;
     const app = createApp({ service, statistics, history, controls });
@@ -62,7 +65,7 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
     for (const close of closing.toReversed()) await close();
   });
 
-  test('it shows the numbers of the server, without complaints of the browser, in at most 60 kB', async (t) => {
+  test('it shows the numbers of the server, without complaints of the browser, in at most 90 kB', async (t) => {
     const { page, complaints, asked } = await newPage(t, browser);
     const loaded: Promise<number>[] = [];
     page.on('response', (response) => {
@@ -111,6 +114,65 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
       await page.getByLabel(name!).check();
       await Promise.all([total, steps]);
     }
+  });
+
+  test('times to the first token are shown with and without hits, and what was evicted by tier', async (t) => {
+    const { page } = await newPage(t, browser);
+    await openDashboard(page, server.url);
+    const { ttft_ms: ttft, by_tier: byTier } = await readStats();
+    const cells = (selector: string) => page.locator(selector).allTextContents();
+    assert.equal(ttft.none.requests, 1);
+    assert.equal(ttft.most.requests + ttft.partial.requests, 2);
+    for (const [i, hit] of (['none', 'partial', 'most'] as const).entries()) {
+      const [requests, median] = await cells(`#ttft-rows tr:nth-child(${i + 1}) td`);
+      const { p50 } = ttft[hit];
+      assert.deepEqual([requests, median], [String(ttft[hit].requests), p50 === null ? '–' : `${p50} ms`]);
+    }
+    assert.equal(await page.locator('#ttft-chart circle.fill-none').count(), 1);
+    assert((await page.locator('#ttft-chart circle.fill-device').count()) > 0);
+    assert.equal(byTier.host.evicted?.chunks, 0);
+    assert.deepEqual(await cells('#life-rows tr:nth-child(1) td'), ['–', '–', '–', '–', '–']);
+    assert.deepEqual(await cells('#life-rows tr:nth-child(2) td'), ['0', '–', '–', '0', '0']);
+  });
+
+  test('a recent request is opened by keyboard, tells its phases and its miss, and stays open as others come', async (t) => {
+    const { page, complaints } = await newPage(t, browser);
+    await page.clock.install();
+    await openDashboard(page, server.url);
+    const lines = page.locator('#recent > li');
+    await lines.first().waitFor();
+    const shown = await lines.count();
+    assert((await lines.first().locator('.spans rect.fill-host').count()) > 0);
+    const summary = lines.first().locator('summary');
+    await summary.focus();
+    await page.keyboard.press('Enter');
+    const body = lines.first().locator('details > div');
+    await body.getByText(/Phases: queue .*, prefill .*, decode /).waitFor();
+    await body.getByText(/other text is cached from here on/).waitFor();
+    assert.match((await body.locator('mark').first().textContent()) ?? '', /^at does it burn/);
+    assert.match((await body.locator('mark').nth(1).textContent()) ?? '', /^o lights the lamp/);
+    await complete(KEY, 'Who lights the lamp?');
+    await page.clock.runFor(POLL_EVERY_MS);
+    await lines.nth(shown).waitFor();
+    assert.equal(await lines.first().locator('details[open]').count(), 0);
+    assert.equal(await lines.nth(1).locator('details[open]').count(), 1);
+    const focused = "document.activeElement.closest('#recent > li:nth-child(2)') !== null";
+    assert.equal(await page.evaluate(focused), true);
+    assert.deepEqual(complaints, []);
+  });
+
+  test('what spares most is listed by prefix with its text, or by document', async (t) => {
+    const { page, complaints } = await newPage(t, browser);
+    await openDashboard(page, server.url);
+    const rows = page.locator('#top-rows tr');
+    await rows.first().waitFor();
+    assert.match((await rows.first().textContent()) ?? '', /The lamp of the/);
+    const asked = page.waitForResponse((response) => response.url().includes('by=document'));
+    await page.getByLabel('document', { exact: true }).check();
+    await asked;
+    await page.locator('#top-what', { hasText: 'Document' }).waitFor();
+    assert.equal(await rows.count(), 0);
+    assert.deepEqual(complaints, []);
   });
 
   test('the tree of a key is walked, opened and closed by keyboard, with the text of the node', async (t) => {
@@ -275,6 +337,8 @@ suite('the dashboard', { skip: CHROMIUM === undefined && 'no Chromium on this ma
       await page.getByRole('treeitem').first().press('ArrowRight');
       await page.getByRole('treeitem').nth(2).waitFor();
       await page.locator('#hit-details summary').click();
+      await page.locator('#recent summary').last().click();
+      await page.locator('#recent mark').first().waitFor();
       await page.getByLabel('Messages, or the body').fill(JSON.stringify(messages('Who rings the bell?')));
       await page.getByRole('button', { name: 'Explain' }).click();
       await page.getByRole('heading', { name: 'What is cached' }).waitFor();

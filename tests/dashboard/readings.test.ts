@@ -42,16 +42,21 @@ test('samples of metrics are read by name and labels, and the mean of a histogra
   const samples = parseMetrics(
     [
       '# TYPE radixkv_ttft_seconds histogram',
-      'radixkv_ttft_seconds_sum 3.5',
-      'radixkv_ttft_seconds_count 2',
+      'radixkv_ttft_seconds_sum{hit="none"} 3',
+      'radixkv_ttft_seconds_sum{hit="most"} 0.5',
+      'radixkv_ttft_seconds_count{hit="none"} 1',
+      'radixkv_ttft_seconds_count{hit="most"} 1',
+      'radixkv_load_seconds_sum 4',
+      'radixkv_load_seconds_count 2',
       'radixkv_tier_bytes{tier="host"} 4096',
       'process_cpu_seconds_total 1',
       '',
     ].join('\n'),
   );
-  assert.deepEqual([...samples.keys()].length, 3);
+  assert.deepEqual([...samples.keys()].length, 7);
   assert.equal(samples.get('radixkv_tier_bytes{tier="host"}'), 4096);
   assert.equal(meanOf(samples, 'radixkv_ttft_seconds'), 1.75);
+  assert.equal(meanOf(samples, 'radixkv_load_seconds'), 2);
   assert.equal(meanOf(samples, 'radixkv_queue_seconds'), undefined);
 });
 

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { SELECTORS } from '#blend';
 import { PAGE } from '#dashboard';
-import { LINES_MAX, NODES_MAX, POLL_EVERY_MS, TREE_EVERY_MS } from '../../dashboard/pace.js';
+import { LINES_MAX, NODES_MAX, POLL_EVERY_MS, REQUESTS_MAX, TREE_EVERY_MS } from '../../dashboard/pace.js';
 import { cacheControl } from '../../src/api/cache-schema.js';
 import { chatBody, chatSchema } from '../../src/api/chat-schema.js';
 import { documentJson } from '../../src/api/document-routes.js';
@@ -16,6 +16,7 @@ import { DEFAULT_TIMEOUTS } from '../../src/api/server.js';
 import { countsJson } from '../../src/api/statistics-routes.js';
 import { textSchema } from '../../src/api/text-schema.js';
 import { timingsJson } from '../../src/api/usage.js';
+import { GHOSTS_MAX } from '../../src/cache/chunk-lives.js';
 import { BUILT_IN_PROFILES } from '../../src/calibration/built-in-profiles.js';
 import { RATIOS } from '../../src/calibration/calibrate.js';
 import { profilePlot } from '../../src/calibration/plot.js';
@@ -32,8 +33,11 @@ import { ROWS_MAX } from '../../src/history/pending-counts.js';
 import { bucketsMax, POINTS_MAX, WINDOW_NAMES } from '../../src/history/resolutions.js';
 import { systemClock } from '../../src/model/clock.js';
 import { type BlendExplanation, CACHE_MODES, NO_TOKENS } from '../../src/serving/completion.js';
-import { noCounts, OUTCOMES } from '../../src/serving/counts.js';
+import { HIT_CLASSES, noCounts, OUTCOMES } from '../../src/serving/counts.js';
+import { PHASES } from '../../src/serving/course.js';
 import { createMetrics } from '../../src/serving/metrics.js';
+import { SHOWN_AFTER_TOKENS, SHOWN_BEFORE_TOKENS } from '../../src/serving/miss.js';
+import { SAVERS_MAX } from '../../src/serving/savings.js';
 import { ENDPOINTS, Statistics } from '../../src/serving/statistics.js';
 
 const read = (path: string): string => readFileSync(path, 'utf8');
@@ -153,6 +157,7 @@ test('docs/operating.md has every panel of the dashboard, and its picture is sma
   for (const claim of [
     `at most the ${NODES_MAX} largest`,
     `the last ${LINES_MAX}`,
+    `the last ${REQUESTS_MAX} that ended`,
     `asks every ${POLL_EVERY_MS / 1000} s while`,
     `every ${TREE_EVERY_MS / 1000} s at most`,
   ])
@@ -314,6 +319,18 @@ test('docs/api.md and docs/operating.md have the parameters, fields and limits o
   const clock = { now: () => 0 };
   for (const fault of Object.keys(History.open({ clock }).reading().faults))
     assert(operating.includes(`| \`${fault}\` |`), fault);
+});
+
+test('docs/api.md has the phases and limits of what is told of requests', () => {
+  const api = read('docs/api.md');
+  for (const word of [...HIT_CLASSES, ...PHASES]) assert(api.includes(`\`${word}\``), word);
+  for (const claim of [
+    `the last ${GHOSTS_MAX.toLocaleString('en')} evicted ones`,
+    `${SAVERS_MAX.toLocaleString('en')} of each are told apart`,
+    `up to ${SHOWN_BEFORE_TOKENS} tokens before the point and ${SHOWN_AFTER_TOKENS} after it`,
+    `(${parseServeOptions().recentRequests}) are kept`,
+  ])
+    assert(api.includes(claim), claim);
 });
 
 test('docs/blending.md has every selector, mode, measured ratio and option of calibrating, with its default', () => {

@@ -78,6 +78,10 @@ before(async () => {
   });
   t.after(() => rm(directory, { recursive: true, force: true }));
   const { service, statistics } = backend;
+  // As if it had a GPU.
+  const bus = { controlUp: 1, kvUp: 2, kvDown: 3, logitsDown: 4, measuresDown: 5 };
+  const read = statistics.gauges.bind(statistics);
+  statistics.gauges = () => ({ ...read(), bus });
   const app = createApp({ service, statistics });
   for (const letter of 'abcd') {
     const events = service.complete(request({ prompt: letter.repeat(200), maxTokens: 1 }));

@@ -11,7 +11,8 @@ export function counted(tokens = 1, outcome: (typeof OUTCOMES)[number] = 'comple
     blendedTokens: { device: tokens, host: tokens, disk: tokens },
     computedTokens: tokens,
   };
-  return countsOf(outcome, usage, tokens % 2 === 0 ? 1000 : undefined);
+  const known = { usage, ttftMs: tokens * 30, regretted: { device: 0, host: tokens, disk: 2 * tokens } };
+  return countsOf(outcome, known, tokens % 2 === 0 ? 1000 : undefined);
 }
 
 export const arbitraryCounts: fc.Arbitrary<Counts> = fc

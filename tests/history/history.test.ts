@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { pino } from 'pino';
+import { openDatabase } from '#storage';
 import { History, type HistoryOptions } from '../../src/history/history.js';
 import { MIGRATIONS } from '../../src/history/migrations.js';
 import { type Counts, noCounts } from '../../src/serving/counts.js';
@@ -44,8 +45,7 @@ class Desk {
   /** One request, `afterMs` later than what was before. */
   add(afterMs = 0, tenant = 'anonymous', counts = counted()): void {
     this.clock.nowMs += afterMs;
-    const request = { endpoint: 'completions', model: 'm', tenant, outcome: 'completed' } as const;
-    this.history.add(request, counts);
+    this.history.add({ endpoint: 'completions', model: 'm', tenant }, counts);
   }
 
   total(...asked: Parameters<History['read']>): Counts {
@@ -210,7 +210,7 @@ suite('the file of a history', () => {
     const made = desk(t);
     for (const file of [made.file, join(made.directory, 'missing', 'statistics.sqlite')]) {
       const history = History.open({ file, clock: made.clock, logger: made.logger });
-      history.add({ endpoint: 'completions', model: 'm', tenant: 't', outcome: 'failed' }, counted());
+      history.add({ endpoint: 'completions', model: 'm', tenant: 't' }, counted());
       assert.deepEqual(history.read('1m').total, counted());
       assert.equal(history.reading().faults.not_opened, 1);
       history.close();
@@ -293,4 +293,21 @@ test('a clock that jumps is survived: what ended is in all time, and where it wa
   made.clock.nowMs = 0;
   assert.deepEqual(made.total('1h'), noCounts());
   assert.deepEqual(made.history.series({}).points, []);
+});
+
+test('a file of before regret and first tokens were counted goes on, with none of them', (t) => {
+  const made = desk(t, ({ file }) => {
+    const database = openDatabase(file, MIGRATIONS.slice(0, 1));
+    database.exec(`INSERT INTO beginning VALUES (1, ${START_MS - DAY_MS})`);
+    const names = database.prepare<[], { name: string }>('PRAGMA table_info(counts)').all();
+    const values: string[] = names.map(({ name }) => (['dimension', 'name'].includes(name) ? `''` : '0'));
+    values[names.findIndex(({ name }) => name === 'dimension')] = `'total'`;
+    values[names.findIndex(({ name }) => name === 'prompt_tokens')] = '42';
+    database.exec(`INSERT INTO counts VALUES (${values.join(', ')})`);
+    database.close();
+  });
+  assert.deepEqual(made.total('all'), { ...noCounts(), promptTokens: 42 });
+  made.add();
+  assert.deepEqual(made.total('all'), summed([{ ...noCounts(), promptTokens: 42 }, counted()]));
+  assert.equal(made.history.reading().faults.set_aside, 0);
 });

@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { Slab } from '#storage';
+import { parseServeOptions } from '../../src/config/options.js';
+import { type ChosenDevice, chooseDevice } from '../../src/engine/device-probe.js';
 import type { EngineRequest, ToWorker, WorkerOptions } from '../../src/engine/protocol.js';
 import { importModel } from '../../src/model/importer.js';
 import { type Backend, type BackendOptions, createBackend } from '../../src/server.js';
@@ -101,6 +103,14 @@ export class WorkerTap {
   }
 }
 
+let device: Promise<ChosenDevice> | undefined;
+
+/** What backends of tests compute on: the CPU, unless `RADIXKV_TEST_DEVICE` names another. */
+export function testDevice(): Promise<ChosenDevice> {
+  device ??= chooseDevice(parseServeOptions({ device: process.env.RADIXKV_TEST_DEVICE }).device);
+  return device;
+}
+
 export interface TestBackend extends Backend {
   readonly tap: WorkerTap;
 }
@@ -111,11 +121,18 @@ export async function testBackend(
   options: Partial<BackendOptions> = {},
 ): Promise<TestBackend> {
   const tap = new WorkerTap();
+  const chosenDevice = options.chosenDevice ?? (await testDevice());
+  // Budgets are meant in tokens of float16, which take twice the bytes where the device has float32 only.
+  const isWider = options.chosenDevice === undefined && chosenDevice.kind === 'webgpu';
+  const factor = isWider && !chosenDevice.hasFloat16 ? 2 : 1;
+  const budgets = {
+    deviceBytes: factor * (options.deviceBytes ?? 4096 * TINY_TOKEN_BYTES),
+    hostBytes: factor * (options.hostBytes ?? 256 * TINY_CHUNK_BYTES),
+  };
   const backend = await createBackend({
+    chosenDevice,
     modelDirectory: options.modelDirectory ?? (await tinyModel()),
     threads: 1,
-    deviceBytes: 4096 * TINY_TOKEN_BYTES,
-    hostBytes: 256 * TINY_CHUNK_BYTES,
     tileTokens: 64,
     chunkTokens: CHUNK_TOKENS,
     maxActive: 4,
@@ -132,6 +149,7 @@ export async function testBackend(
     blendKlMax: 0.05,
     createWorker: tap.createWorker,
     ...options,
+    ...budgets,
   });
   t.after(() => backend.close());
   return { ...backend, tap };

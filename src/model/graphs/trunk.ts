@@ -50,6 +50,8 @@ export interface TrunkOptions {
   readonly weights: StoredWeights;
   /** What K and V are kept as. Rounding to float16 costs KL 7e-7 and halves the bytes in every tier. */
   readonly kvType: 'float16' | 'float32';
+  /** Whether all operators must be there on a GPU. */
+  readonly isForGpu?: boolean;
 }
 
 /** Declares the rotation of each of `rows` rows. */
@@ -74,6 +76,7 @@ export class Trunk {
   readonly spec: ModelSpec;
   readonly kvType: TrunkOptions['kvType'];
   readonly #weights: StoredWeights;
+  readonly #isForGpu: boolean;
   /** `[R, kvHeads, headDim]` each, in the order of the output `fresh`. */
   readonly #fresh: string[] = [];
 
@@ -82,6 +85,7 @@ export class Trunk {
     this.spec = options.spec;
     this.kvType = options.kvType;
     this.#weights = options.weights;
+    this.#isForGpu = options.isForGpu ?? false;
   }
 
   /** Declares the inputs for `rows` tokens, and the past of the first `layers` layers. */
@@ -238,9 +242,7 @@ export class Trunk {
    * All layers and the head. `wantedRows` picks the rows of the stream whose logits are wanted.
    */
   build(attend: Attend, wantedRows: (h: string) => string): void {
-    const normed = this.norm(wantedRows(this.layers(attend)), 'output_norm.weight');
-    this.#head(normed);
-    this.g.output(NAMES.logits, 'float32', ['N', this.spec.vocab]);
+    this.head(wantedRows(this.layers(attend)));
     this.g.op('Concat', this.#fresh, { axis: 0 }, NAMES.fresh);
     this.g.output(NAMES.fresh, this.kvType, ['2LR', this.spec.kvHeads, this.spec.headDim]);
   }
@@ -261,11 +263,18 @@ export class Trunk {
     return h;
   }
 
-  #head(x: string): void {
+  /** Logits of rows of the stream, an output of the graph. */
+  head(h: string): void {
+    const x = this.norm(h, 'output_norm.weight');
+    this.g.output(NAMES.logits, 'float32', ['N', this.spec.vocab]);
     if (this.#weights.products.has('head')) {
       this.g.op('Identity', [this.product(x, 'head')], {}, NAMES.logits);
     } else {
-      const logits = this.g.msOp('FusedMatMul', [x, this.weight('embedding.w')], { transB: 1 });
+      const factors = [x, this.weight('embedding.w')];
+      // The operator that is quicker on the CPU is not there on a GPU.
+      const logits = this.#isForGpu
+        ? this.g.op('Gemm', factors, { transB: 1 })
+        : this.g.msOp('FusedMatMul', factors, { transB: 1 });
       this.g.op('Identity', [logits], {}, NAMES.logits);
     }
   }

@@ -145,6 +145,18 @@ export class GraphBuilder {
     return name;
   }
 
+  /** A constant float32 scalar, shared by equal ones. */
+  float32(value: number): string {
+    const name = `f32:${value}`;
+    if (!this.#initializers.has(name)) {
+      this.#initializers.set(
+        name,
+        create(TensorProtoSchema, { name, dataType: ELEMENT.float32, dims: [], floatData: [value] }),
+      );
+    }
+    return name;
+  }
+
   /** A weight of the external file `location`, which lies beside the graph. */
   weight(name: string, tensor: ExternalTensor, location: string): string {
     if (!this.#initializers.has(name)) {
