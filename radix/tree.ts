@@ -248,6 +248,30 @@ export class RadixTree {
     return nodes.flatMap(({ chunks }) => chunks.map(({ id }) => id));
   }
 
+  /**
+   * The chunks of `tokens`, and of all that goes on from them: `own`, and `shared` with paths that go on otherwise. Each
+   * comes after those it stands behind. Where `tokens` end within a chunk, all chunks that agree so far go on from them.
+   * Not a use.
+   */
+  chunksAlong(
+    namespace: string,
+    tokens: Int32Array,
+  ): { readonly shared: readonly ChunkId[]; readonly own: readonly ChunkId[] } {
+    const root = this.#forest.root(namespace);
+    if (root === undefined) return { shared: [], own: [] };
+    const { node, depth, chunks } = this.#forest.walk(root, tokens);
+    const goesOn = depth === tokens.length || (depth === node.end && node.children === undefined);
+    // Where paths part there is a node: those above this one lead to others too.
+    const own = goesOn ? [...nodesFrom(node)].flatMap((each) => each.chunks) : [];
+    const shared = goesOn ? chunks.filter((chunk) => chunk.node !== node) : chunks;
+    return { shared: shared.map(({ id }) => id), own: own.map(({ id }) => id) };
+  }
+
+  /** Every namespace that has a chunk. */
+  namespaces(): string[] {
+    return Array.from(this.#forest.roots(), ({ namespace }) => namespace);
+  }
+
   /** How many of `tokens` agree with what is cached, and up to `count` tokens that stand there instead. Not a use. */
   parting(namespace: string, tokens: Int32Array, count: number): Parting {
     const root = this.#forest.root(namespace);

@@ -3,23 +3,27 @@ import { mkdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import pino, { type Logger } from 'pino';
 import { unmovable } from '#blend';
-import { type KvLayout, kvLayout } from '#storage';
+import { createChecksum, type KvLayout, kvLayout } from '#storage';
 import { createApp } from './api/app.js';
 import type { CacheControls } from './api/cache-routes.js';
 import type { Access } from './api/identity.js';
 import { type RunningServer, startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { CacheEvents } from './cache/cache-events.js';
-import { createTiers, type DiskOptions, type RemoteOptions } from './cache/create-tiers.js';
+import { cacheFingerprint, createTiers, type DiskOptions, type RemoteOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { shownOptions } from './config/describe.js';
 import { readDiskKey } from './config/disk-key.js';
+import { machineArithmetic } from './config/machine.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
 import { remoteTls } from './config/remote-tls.js';
+import { archiveCipher } from './control/archive-cipher.js';
+import { Archives } from './control/archives.js';
 import { CacheDesk } from './control/cache-desk.js';
+import { PinFile } from './control/pin-file.js';
 import { Pins } from './control/pins.js';
 import { Warming } from './control/warming.js';
 import { DocumentLibrary } from './documents/library.js';
@@ -40,6 +44,7 @@ import { Service } from './serving/service.js';
 import { type GaugeReading, Statistics } from './serving/statistics.js';
 import { Budgets } from './tenants/budgets.js';
 import { KeyRing } from './tenants/key-ring.js';
+import { quotasOf, type Tenant } from './tenants/tenant.js';
 import { createChatTemplate } from './text/chat-template.js';
 import { DEFAULT_DOCUMENT_TEMPLATE, DocumentTemplate } from './text/document-template.js';
 import { createTokenizer } from './text/tokenizer.js';
@@ -52,6 +57,9 @@ const TRACES_FLUSH_MS = 3000;
 
 /** The library of documents, in the data directory. */
 const DOCUMENTS_FILE = 'documents.sqlite';
+
+/** Pins, likewise. */
+const PINS_FILE = 'pins.sqlite';
 
 /** The statistics over time, likewise. */
 const HISTORY_FILE = 'statistics.sqlite';
@@ -70,6 +78,8 @@ export interface Backend {
   /** Undefined: no documents are stored. */
   readonly documents: DocumentLibrary | undefined;
   readonly controls: CacheControls;
+  /** To be told what tenants there are, and what they may take. */
+  readonly setTenants: (tenants: readonly Tenant[]) => void;
   close(): Promise<void>;
 }
 
@@ -102,6 +112,8 @@ export type BackendOptions = Pick<
   readonly documentTemplate?: string;
   /** Of the library of documents; absent: none are stored. */
   readonly documentsFile?: string;
+  /** Of pins; absent: they end with the process. */
+  readonly pinsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
   /** What computes; absent: the CPU. */
@@ -129,15 +141,13 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype });
   const breakEven = new BreakEven(options.breakEven);
   const events = new CacheEvents(systemTime);
-  const tiers = await createTiers(options, {
-    layout,
-    fingerprint: manifest.fingerprint,
-    device: await deviceFingerprint(device, options.modelDirectory, dtype),
-    breakEven,
-    events,
-  });
+  const fingerprint = cacheFingerprint(
+    manifest.fingerprint,
+    await deviceFingerprint(device, options.modelDirectory, dtype),
+  );
+  const tiers = await createTiers(options, { layout, fingerprint, breakEven, events });
   try {
-    return await createService(options, { manifest, layout, breakEven, tiers, events });
+    return await createService(options, { manifest, fingerprint, layout, breakEven, tiers, events });
   } catch (error) {
     await tiers?.close();
     throw error;
@@ -156,6 +166,8 @@ async function createService(
   options: BackendOptions,
   parts: {
     readonly manifest: Manifest;
+    /** In the keys of chunks. */
+    readonly fingerprint: string;
     readonly layout: KvLayout;
     readonly breakEven: BreakEven;
     readonly tiers: Tiers | undefined;
@@ -163,7 +175,7 @@ async function createService(
   },
 ): Promise<Backend> {
   const { modelDirectory, logger } = options;
-  const { manifest, layout, breakEven, tiers, events } = parts;
+  const { manifest, fingerprint, layout, breakEven, tiers, events } = parts;
   const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
@@ -254,6 +266,7 @@ async function createService(
     keepsExcerpts: keepExcerpts,
   });
   const history = openHistory(options);
+  const pinFile = openPins(options, fingerprint);
   const statistics = new Statistics({
     gauges: () => ({
       ...gauges(cache, scheduler, tiers),
@@ -275,23 +288,69 @@ async function createService(
   tiers?.onRemoteTimed((operation, ms) => statistics.events.emit('remote', operation, ms));
   const { chunkBytes } = layout;
   const controls = {
-    desk: new CacheDesk({ cache, prompts, tokenizer, chunkTokens, chunkBytes }),
+    desk: new CacheDesk({
+      cache,
+      prompts,
+      tokenizer,
+      chunkTokens,
+      chunkBytes,
+      clearForeign: () => tiers?.clearForeign() ?? 0,
+      ownersBelow: () => tiers?.owners() ?? { host: new Map(), disk: new Map() },
+    }),
     warming: new Warming({ service, clock: systemTime }),
     events,
-    pins: new Pins({ cache, chunkTokens, clock: systemTime }),
+    archives: new Archives({
+      model: model.id,
+      fingerprint,
+      layout,
+      vocab,
+      checksum: await createChecksum(),
+      cipher: options.disk?.encryptionKey && archiveCipher(options.disk.encryptionKey),
+      processor: machineArithmetic(),
+      prefixes,
+    }),
+    pins: new Pins({
+      cache,
+      chunkTokens,
+      clock: systemTime,
+      file: pinFile,
+      logger,
+    }),
     recent,
     savings,
   };
+  // Where it can't be opened, that is told elsewhere, and the file stays as it is.
+  cache.opened.then(
+    () => controls.pins.restore(),
+    () => undefined,
+  );
   const stop = async () => {
     service.stop();
     try {
       await controls.warming.close();
       await close();
     } finally {
+      controls.pins.close();
       history.close();
     }
   };
-  return { service, scheduler, cache, engine, statistics, history, documents, controls, close: stop };
+  const setTenants = (tenants: readonly Tenant[]) => {
+    tiers?.setQuotas(quotasOf(tenants));
+    const readers = tenants.filter(({ readsShared }) => readsShared);
+    cache.setSharedReaders(new Set(readers.map(({ namespace }) => namespace)));
+  };
+  return {
+    service,
+    scheduler,
+    cache,
+    engine,
+    statistics,
+    history,
+    documents,
+    controls,
+    setTenants,
+    close: stop,
+  };
 }
 
 function openHistory({ historyFile: file, logger }: BackendOptions): History {
@@ -300,6 +359,26 @@ function openHistory({ historyFile: file, logger }: BackendOptions): History {
     ...(file !== undefined && { file }),
     ...(logger && { logger }),
   });
+}
+
+/** Undefined: pins end with the process. */
+function openPins(
+  { pinsFile: file, disk, logger }: BackendOptions,
+  fingerprint: string,
+): PinFile | undefined {
+  if (file === undefined) return undefined;
+  try {
+    return PinFile.open({
+      path: file,
+      fingerprint,
+      encryptionKey: disk?.encryptionKey,
+      onCorrupt: (error) =>
+        logger?.error({ err: error, file }, 'the file of pins is corrupt, and begun anew'),
+    });
+  } catch (error) {
+    logger?.error({ err: error, file }, 'the file of pins can not be used');
+    return undefined;
+  }
 }
 
 function openDocuments(
@@ -348,11 +427,13 @@ export async function startRadixkv(
       logger,
       documentsFile,
       historyFile,
+      pinsFile: join(options.dataDir, PINS_FILE),
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
       ...(remoteTier && { remoteTier }),
       ...(tracing && { tracing }),
     });
+    access.keys.watch(backend.setTenants);
     const server = await listen(options, { backend, access, logger, tracing });
     logger.info({ url: server.url }, 'listening');
     const close = async () => {

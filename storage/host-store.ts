@@ -18,6 +18,7 @@ import type { Clock } from './clock.js';
 import type { ChunkKey } from './key.js';
 import type { PolicyName } from './policy/index.js';
 import { retentionOf } from './resident.js';
+import type { OwnerHolding } from './resident-owner.js';
 import { Residents } from './residents.js';
 import type { ClassHolding, Shares } from './shares.js';
 import { type Slab, SlotPool, slotBytes } from './slab.js';
@@ -52,6 +53,8 @@ export interface HostStoreOptions {
   readonly pinShare?: number;
   /** Default: all chunks are of one class. */
   readonly shares?: Shares | undefined;
+  /** Whose the chunks of a namespace are, for quotas; default: each namespace is an owner. */
+  readonly ownerOf?: ((namespace: string) => string) | undefined;
 }
 
 export class HostStore implements ChunkStore {
@@ -66,7 +69,8 @@ export class HostStore implements ChunkStore {
 
   /** Asserts that the capacity holds at least one chunk. */
   constructor(options: HostStoreOptions) {
-    const { chunkBytes, capacityBytes, clock, policy, pinShare, shares, onEvict = () => {} } = options;
+    const { chunkBytes, capacityBytes, clock, onEvict = () => {} } = options;
+    const { policy, pinShare, shares, ownerOf } = options;
     const slots = Math.floor(capacityBytes / chunkBytes);
     assert(chunkBytes > 0);
     assert(slots > 0, 'the capacity holds at least one chunk');
@@ -81,6 +85,7 @@ export class HostStore implements ChunkStore {
       policy,
       pinShare,
       shares,
+      ownerOf,
       onLeave: (chunk, reason) => onEvict(chunk.key, reason, chunk),
       onFree: (chunk) => this.#pool.free(chunk.data.slot),
     });
@@ -110,6 +115,16 @@ export class HostStore implements ChunkStore {
   /** What each class takes. */
   classes(): Record<string, ClassHolding> {
     return this.#residents.classes();
+  }
+
+  /** What each owner takes. */
+  owners(): ReadonlyMap<string, OwnerHolding> {
+    return this.#residents.owners();
+  }
+
+  /** See `Residents.setQuotas`. */
+  setQuotas(quotas: ReadonlyMap<string, number>): void {
+    this.#residents.setQuotas(quotas);
   }
 
   /** Slots that nobody uses: so many chunks fit without an eviction. */
@@ -192,7 +207,7 @@ export class HostStore implements ChunkStore {
 
   /** The time that its pin is renewed for by each use; undefined when it is not pinned. */
   pinTtlMs(key: ChunkKey): number | undefined {
-    return this.#residents.get(key)?.pinTtlMs;
+    return this.#residents.pinTtlMs(key);
   }
 
   /** Of the sealed chunks, in no order. */

@@ -4,14 +4,14 @@
  * Each class has a policy of its own, so that what happens in one tells nothing about another. Of the lowest priority
  * there is, the policy's lowest rank goes first. Decides neither when a chunk has to go nor which class gives it up.
  */
+
+import { EvictionOrder, type Standing } from './eviction-order.js';
 import type { ChunkKey } from './key.js';
 import { createPolicy, type PolicyName } from './policy/index.js';
-import type { Policy, PolicyTier, RankedChunk } from './policy/policy.js';
-import { Ranking } from './ranking.js';
+import type { Lane, Policy, PolicyTier, RankedChunk } from './policy/policy.js';
+import type { Ranking } from './ranking.js';
 import type { Entry } from './resident.js';
-
-/** By the number of the lane. */
-type Lanes<Data> = readonly [Ranking<Entry<Data>>, Ranking<Entry<Data>>];
+import type { ResidentOwner } from './resident-owner.js';
 
 export class ResidentClass<Data> implements PolicyTier {
   readonly name: string;
@@ -25,10 +25,9 @@ export class ResidentClass<Data> implements PolicyTier {
   readonly #policy: Policy;
   readonly #bytesToCountOn: (ownBytes: number) => number;
   readonly #entryOf: (key: ChunkKey) => Entry<Data>;
-  /** The chunks that may be evicted, by priority and lane of the policy. */
-  readonly #leaves = new Map<number, Lanes<Data>>();
-  /** The keys of `#leaves`, ascending. */
-  #priorities: number[] = [];
+  /** Of the chunks that may be evicted. */
+  readonly #order = new EvictionOrder<Data>();
+  readonly #owners: Iterable<ResidentOwner<Data>>;
 
   constructor(options: {
     readonly name: string;
@@ -38,12 +37,14 @@ export class ResidentClass<Data> implements PolicyTier {
     /** What it could take without another class giving way beyond its share. */
     readonly bytesToCountOn: (ownBytes: number) => number;
     readonly entryOf: (key: ChunkKey) => Entry<Data>;
+    readonly owners: Iterable<ResidentOwner<Data>>;
   }) {
     this.name = options.name;
     this.share = options.share;
     this.pinBytesMax = options.pinBytesMax;
     this.#bytesToCountOn = options.bytesToCountOn;
     this.#entryOf = options.entryOf;
+    this.#owners = options.owners;
     this.#policy = createPolicy(options.policy, this);
   }
 
@@ -59,7 +60,10 @@ export class ResidentClass<Data> implements PolicyTier {
 
   /** Likewise: all may have other ranks. */
   movedAll(): void {
-    for (const ranking of this.rankings()) ranking.revalue((entry) => this.#policy.rank(entry));
+    const orders = Array.from(this.#owners, (owner) => owner.orderOf(this) ?? []).flat();
+    for (const order of [this.#order, ...orders]) {
+      for (const ranking of order.rankings(0)) ranking.revalue((entry) => this.#policy.rank(entry));
+    }
   }
 
   /** The policy hears of a chunk that came, and whether that is a use of it. */
@@ -81,18 +85,21 @@ export class ResidentClass<Data> implements PolicyTier {
 
   /** Puts a chunk among those that may be evicted, or takes it from there, as things stand. */
   rank(entry: Entry<Data>): void {
-    const leaves = entry.mayBeEvicted
-      ? this.#lanesOf(entry.priority)[this.#policy.lane?.(entry) ?? 0]
+    const standing: Standing | undefined = entry.mayBeEvicted
+      ? {
+          priority: entry.priority,
+          lane: this.#policy.lane?.(entry) ?? 0,
+          rank: this.#policy.rank(entry),
+        }
       : undefined;
-    if (entry.leaves !== leaves) entry.leaves?.delete(entry.leaf);
-    entry.leaves = leaves;
-    leaves?.set(entry.leaf, this.#policy.rank(entry));
+    this.#order.place(entry.inClass, standing);
+    entry.owner.place(entry, standing);
   }
 
-  /** The chunk that has to go first; undefined when none may. */
-  next(): Entry<Data> | undefined {
+  /** The chunk that has to go first, in the class or in an order of some of its chunks; undefined when none may. */
+  next(order: EvictionOrder<Data> = this.#order): Entry<Data> | undefined {
     for (;;) {
-      const leaf = this.#lowest();
+      const leaf = order.first(this.#firstLane());
       if (leaf === undefined || !this.#policy.spare?.(leaf)) return leaf;
       this.rank(leaf);
     }
@@ -104,27 +111,11 @@ export class ResidentClass<Data> implements PolicyTier {
   }
 
   /** In the order in which they give chunks up. */
-  *rankings(): Generator<Ranking<Entry<Data>>, void, undefined> {
-    const [first, second] = (this.#policy.firstLane?.() ?? 0) === 0 ? ([0, 1] as const) : ([1, 0] as const);
-    for (const priority of this.#priorities) {
-      const lanes = this.#leaves.get(priority)!;
-      yield lanes[first];
-      yield lanes[second];
-    }
+  rankings(): Generator<Ranking<Entry<Data>>, void, undefined> {
+    return this.#order.rankings(this.#firstLane());
   }
 
-  #lowest(): Entry<Data> | undefined {
-    for (const { first } of this.rankings()) if (first !== undefined) return first.item;
-    return undefined;
-  }
-
-  #lanesOf(priority: number): Lanes<Data> {
-    let lanes = this.#leaves.get(priority);
-    if (lanes === undefined) {
-      lanes = [new Ranking(), new Ranking()];
-      this.#leaves.set(priority, lanes);
-      this.#priorities = [...this.#leaves.keys()].sort((a, b) => a - b);
-    }
-    return lanes;
+  #firstLane(): Lane {
+    return this.#policy.firstLane?.() ?? 0;
   }
 }

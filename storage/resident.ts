@@ -4,10 +4,12 @@
  * Times are those of the tier's clock. `Resident` is what a store may read; only `Residents` changes an `Entry`.
  */
 import assert from 'node:assert/strict';
+import { OrderPlace } from './eviction-order.js';
 import type { ChunkKey } from './key.js';
 import type { RankedChunk } from './policy/policy.js';
-import { type Ranking, Ticket } from './ranking.js';
+import type { Ticket } from './ranking.js';
 import type { ResidentClass } from './resident-class.js';
+import type { ResidentOwner } from './resident-owner.js';
 import type { Retention } from './store.js';
 
 /** What a chunk has been through, for a store that remembers it over a restart. */
@@ -36,7 +38,7 @@ export interface Resident<Data> extends ResidentHistory {
 export interface Newcomer<Data> {
   readonly key: ChunkKey;
   readonly parent: ChunkKey | undefined;
-  /** Tells its class. */
+  /** Tells its class and its owner. */
   readonly namespace: string;
   readonly bytes: number;
   readonly data: Data;
@@ -61,6 +63,7 @@ export class Entry<Data> implements Resident<Data>, RankedChunk {
   ttlMs: number | undefined;
   priority = DEFAULT_PRIORITY;
   readonly class: ResidentClass<Data>;
+  readonly owner: ResidentOwner<Data>;
   createdAtMs: number;
   usedAtMs: number;
   hits = 0;
@@ -73,16 +76,21 @@ export class Entry<Data> implements Resident<Data>, RankedChunk {
   children = 0;
   depth = 0;
   lastUse = 0;
-  /** Its place among the chunks that may be evicted. */
-  readonly leaf: Ticket<Entry<Data>> = new Ticket(this);
-  leaves: Ranking<Entry<Data>> | undefined = undefined;
+  /** Its place among the chunks of its class that may be evicted, and among those of its owner, where it has a quota. */
+  readonly inClass: OrderPlace<Data> = new OrderPlace(this);
+  inOwner: OrderPlace<Data> | undefined = undefined;
   /** When to see whether its TTL ran out; made when it has one. */
   expiry: Ticket<Entry<Data>> | undefined = undefined;
   /** When to see whether its pin ran out; made when it is pinned. */
   pinEnd: Ticket<Entry<Data>> | undefined = undefined;
 
-  constructor(chunk: Newcomer<Data>, ownClass: ResidentClass<Data>, nowMs: number) {
-    this.class = ownClass;
+  constructor(
+    chunk: Newcomer<Data>,
+    kin: { readonly class: ResidentClass<Data>; readonly owner: ResidentOwner<Data> },
+    nowMs: number,
+  ) {
+    this.class = kin.class;
+    this.owner = kin.owner;
     this.key = chunk.key;
     this.parent = chunk.parent;
     this.bytes = chunk.bytes;

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import type { ChunkKey } from './key.js';
 import type { Entry } from './resident.js';
 import type { ResidentClasses } from './resident-classes.js';
+import type { ResidentOwners } from './resident-owner.js';
 
 interface ResidentsState<Data> {
   readonly entries: ReadonlyMap<ChunkKey, Entry<Data>>;
   readonly orphans: ReadonlyMap<ChunkKey, number>;
   readonly classes: ResidentClasses<Data>;
+  readonly owners: ResidentOwners<Data>;
   readonly capacityBytes: number;
 }
 
@@ -21,8 +23,11 @@ export function auditResidents<Data>(tier: ResidentsState<Data>): void {
     usedBytes += entry.bytes;
     if (entry.isPinned) pinnedBytes += entry.bytes;
     if (entry.mayBeEvicted) leaves++;
-    assert.equal(entry.leaf.position !== undefined, entry.mayBeEvicted, 'what may be evicted is ranked');
-    assert.equal(entry.leaves !== undefined, entry.mayBeEvicted);
+    const places = entry.owner.quotaBytes === undefined ? [entry.inClass] : [entry.inClass, entry.inOwner];
+    for (const place of places) {
+      assert.equal(place?.ticket.position !== undefined, entry.mayBeEvicted, 'what may be evicted is ranked');
+      assert.equal(place?.ranking !== undefined, entry.mayBeEvicted);
+    }
     assert(entry.state === 'present' || !entry.isPinned, 'only a present chunk is pinned');
     if (entry.state === 'condemned') assert(entry.leases > 0, 'a condemned chunk is leased');
     else if (entry.parent !== undefined) children.set(entry.parent, (children.get(entry.parent) ?? 0) + 1);
@@ -44,10 +49,30 @@ export function auditResidents<Data>(tier: ResidentsState<Data>): void {
     assert.equal(each.pinnedBytes, bytes(own.filter((entry) => entry.isPinned)), 'and so do pinned bytes');
     assert(each.pinnedBytes <= each.pinBytesMax, 'pins keep to their share');
   }
+  auditOwners(tier);
   let ranked = 0;
   for (const ranking of [...tier.classes].flatMap((each) => [...each.rankings()])) {
     ranking.audit();
     ranked += ranking.size;
   }
   assert.equal(ranked, leaves, 'nothing else is ranked');
+}
+
+function auditOwners<Data>({ entries, owners, classes }: ResidentsState<Data>): void {
+  const sum = (some: readonly Entry<Data>[]) => some.reduce((bytes, entry) => bytes + entry.bytes, 0);
+  const known = new Set(owners);
+  for (const { owner } of entries.values()) assert(known.has(owner), 'who has chunks is known');
+  for (const owner of owners) {
+    const own = [...entries.values()].filter((entry) => entry.owner === owner);
+    const pinned = own.filter((entry) => entry.isPinned);
+    assert(
+      own.length > 0 || owner.quotaBytes !== undefined,
+      'who has neither chunks nor a quota is forgotten',
+    );
+    assert.deepEqual([owner.count, owner.usedBytes, owner.pinnedBytes], [own.length, sum(own), sum(pinned)]);
+    for (const each of classes)
+      assert.equal(owner.bytesOf(each), sum(own.filter((entry) => entry.class === each)));
+    const { quotaBytes = Infinity } = owner;
+    assert(owner.usedBytes <= quotaBytes || owners.over.has(owner), 'the quota holds');
+  }
 }

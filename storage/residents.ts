@@ -6,6 +6,7 @@
  * - Only a present chunk without a chunk after it, a lease or a pin is evicted: of the class that has to give way one
  *   of the lowest priority, and among those the policy's lowest rank.
  * - A class that takes at most its share (see shares.ts) loses no chunk to another.
+ * - An owner takes at most its quota (see resident-owner.ts), and loses no chunk to the quota of another.
  * - pinnedBytes = Σ bytes of pinned chunks ≤ the pins' share of each class's share, so that pins can't wedge it.
  * - A chunk that can be found leaves once (`onLeave`); the bytes of every chunk are freed once (`onFree`).
  *
@@ -22,6 +23,7 @@ import { DEFAULT_POLICY, type PolicyName } from './policy/index.js';
 import { Entry, type Newcomer, type Resident, type ResidentHistory } from './resident.js';
 import type { ResidentClass } from './resident-class.js';
 import { ResidentClasses } from './resident-classes.js';
+import { type OwnerHolding, type ResidentOwner, ResidentOwners } from './resident-owner.js';
 import { auditResidents } from './residents-audit.js';
 import { type ClassHolding, type Shares, UNDIVIDED } from './shares.js';
 import type { EvictReason, PinOutcome, Retention } from './store.js';
@@ -47,6 +49,8 @@ export interface ResidentsOptions<Data> {
   readonly pinShare?: number | undefined;
   /** Default: all chunks are of one class. */
   readonly shares?: Shares | undefined;
+  /** Whose the chunks of a namespace are, for quotas; default: each namespace is an owner. */
+  readonly ownerOf?: ((namespace: string) => string) | undefined;
   /** A chunk can no longer be found. Must not call back. */
   readonly onLeave: (chunk: Resident<Data>, reason: EvictReason) => void;
   /** Nobody uses a chunk's bytes any more. Before `onLeave` where both happen at once. Must not call back. */
@@ -56,6 +60,7 @@ export interface ResidentsOptions<Data> {
 export class Residents<Data> {
   readonly capacityBytes: number;
   readonly #classes: ResidentClasses<Data>;
+  readonly #owners: ResidentOwners<Data>;
   readonly #deadlines: Deadlines<Data>;
   readonly #onLeave: ResidentsOptions<Data>['onLeave'];
   readonly #onFree: ResidentsOptions<Data>['onFree'];
@@ -69,12 +74,14 @@ export class Residents<Data> {
     const { capacityBytes, clock, policy = DEFAULT_POLICY, pinShare = 0.5, shares = UNDIVIDED } = options;
     assert(capacityBytes >= 0 && pinShare >= 0 && pinShare <= 1);
     this.capacityBytes = capacityBytes;
+    this.#owners = new ResidentOwners(options.ownerOf ?? ((namespace) => namespace));
     this.#classes = new ResidentClasses({
       capacityBytes,
       shares,
       policy,
       pinShare,
       entryOf: (key) => this.#entries.get(key)!,
+      owners: this.#owners,
     });
     this.#deadlines = new Deadlines(clock);
     this.#onLeave = options.onLeave;
@@ -100,9 +107,32 @@ export class Residents<Data> {
     return this.#classes.holdings();
   }
 
+  /** What each owner takes, and may take. */
+  owners(): ReadonlyMap<string, OwnerHolding> {
+    return this.#owners.holdings();
+  }
+
+  /**
+   * Says how many bytes each owner may take; who is not named may take as many as there are. Who takes more gives up its
+   * own chunks, now or when they are no longer held. O(chunks) when an owner gets its first quota.
+   */
+  setQuotas(quotas: ReadonlyMap<string, number>): void {
+    const fresh = this.#owners.set(quotas);
+    if (fresh.size > 0) {
+      for (const entry of this.#entries.values()) if (fresh.has(entry.owner)) entry.class.rank(entry);
+    }
+    this.expire();
+  }
+
   /** A chunk that is present. */
   get(key: ChunkKey): Resident<Data> | undefined {
     return this.#find(key);
+  }
+
+  /** The time that the pin of a present chunk is renewed for by each use; undefined when it is not pinned. */
+  pinTtlMs(key: ChunkKey): number | undefined {
+    this.#endPins(this.#deadlines.now());
+    return this.#find(key)?.pinTtlMs;
   }
 
   /** A chunk that is being written. */
@@ -188,6 +218,7 @@ export class Residents<Data> {
         if (entered.length % LOAD_STEP_CHUNKS === 0) yield;
       }
     }
+    this.#owners.noteOver();
     entered.sort((a, b) => a.usedAtMs - b.usedAtMs);
     for (const [i, entry] of entered.entries()) {
       this.#welcome(entry, true);
@@ -217,11 +248,12 @@ export class Residents<Data> {
     this.#countChild(chunk.parent, 1);
     this.expire();
     const capacityBytes = this.capacityBytes - shortageBytes;
-    const isRoom = this.#shrink(
-      capacityBytes - chunk.bytes,
-      capacityBytes,
-      this.#classes.of(chunk.namespace),
-    );
+    const ownClass = this.#classes.of(chunk.namespace);
+    const owner = this.#owners.of(chunk.namespace);
+    const isRoom =
+      this.#shrinkOwner(owner, chunk.bytes, ownClass) &&
+      this.#shrink(capacityBytes - chunk.bytes, capacityBytes, ownClass);
+    this.#owners.forget(owner);
     this.#countChild(chunk.parent, -1);
     return isRoom;
   }
@@ -240,15 +272,16 @@ export class Residents<Data> {
     return keys;
   }
 
-  /** Lets chunks go whose TTL ran out, a bounded number a call, and all pins that did. */
+  /** Lets chunks go whose TTL ran out, a bounded number a call, all pins that did, and what is beyond a quota. */
   expire(): void {
     const nowMs = this.#deadlines.now();
     this.#endPins(nowMs);
     for (let swept = 0; swept < SWEEP_CHUNKS; swept++) {
       const entry = this.#deadlines.expired(nowMs, SWEEP_CHUNKS);
-      if (entry === undefined) return;
+      if (entry === undefined) break;
       this.#leave(entry, 'expired');
     }
+    for (const owner of this.#owners.over) if (this.#shrinkOwner(owner, 0)) this.#owners.over.delete(owner);
   }
 
   /** See `ChunkStore.touch`. */
@@ -342,6 +375,7 @@ export class Residents<Data> {
       entries: this.#entries,
       orphans: this.#orphans,
       classes: this.#classes,
+      owners: this.#owners,
       capacityBytes: this.capacityBytes,
     });
   }
@@ -379,6 +413,22 @@ export class Residents<Data> {
     return true;
   }
 
+  /** Evicts chunks of an owner until `bytes` more fit its quota; false when what is held leaves too little room. */
+  #shrinkOwner(owner: ResidentOwner<Data>, bytes: number, newcomer?: ResidentClass<Data>): boolean {
+    const { quotaBytes } = owner;
+    if (quotaBytes === undefined) return true;
+    if (bytes > quotaBytes) return false;
+    while (owner.usedBytes + bytes > quotaBytes) {
+      let leaf: Entry<Data> | undefined;
+      for (const each of this.#classes.giving(quotaBytes, newcomer, owner)) {
+        leaf ??= each.next(owner.orderOf(each));
+      }
+      if (leaf === undefined) return false;
+      this.#leave(leaf, 'quota');
+    }
+    return true;
+  }
+
   #victim(capacityBytes: number, newcomer: ResidentClass<Data> | undefined): Entry<Data> | undefined {
     for (const each of this.#classes.giving(capacityBytes, newcomer)) {
       const leaf = each.next();
@@ -395,7 +445,8 @@ export class Residents<Data> {
 
   /** Its parent counts it already. */
   #enter(chunk: Newcomer<Data>, nowMs: number): Entry<Data> {
-    const entry = new Entry(chunk, this.#classes.of(chunk.namespace), nowMs);
+    const kin = { class: this.#classes.of(chunk.namespace), owner: this.#owners.of(chunk.namespace) };
+    const entry = new Entry(chunk, kin, nowMs);
     entry.depth = (this.#standing(entry.parent)?.depth ?? -1) + 1;
     entry.children = this.#orphans.get(entry.key) ?? 0;
     this.#orphans.delete(entry.key);
@@ -406,7 +457,7 @@ export class Residents<Data> {
 
   #leave(entry: Entry<Data>, reason: EvictReason): void {
     this.#unpin(entry);
-    entry.class.left(entry, reason === 'capacity');
+    entry.class.left(entry, reason === 'capacity' || reason === 'quota');
     this.#exit(entry);
     this.#onLeave(entry, reason);
   }
@@ -425,6 +476,7 @@ export class Residents<Data> {
   #free(entry: Entry<Data>): void {
     this.#entries.delete(entry.key);
     this.#classes.count(entry, -1);
+    this.#owners.forget(entry.owner);
     this.#onFree(entry);
   }
 

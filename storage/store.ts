@@ -36,13 +36,14 @@ export interface Retention {
 /**
  * Why a chunk left:
  * - `capacity` evicted to make room
+ * - `quota`    evicted since its owner takes more than it may
  * - `deleted`  removed on request
  * - `expired`  not used within its TTL
  * - `corrupt`  its bytes failed verification
  * - `failed`   its bytes could not be read, or are gone
  * - `closed`   the store was closed and keeps nothing
  */
-export type EvictReason = 'capacity' | 'deleted' | 'expired' | 'corrupt' | 'failed' | 'closed';
+export type EvictReason = 'capacity' | 'quota' | 'deleted' | 'expired' | 'corrupt' | 'failed' | 'closed';
 
 /** The life of a chunk in a tier, as it ends. */
 export interface ChunkLife {

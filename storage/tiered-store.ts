@@ -21,7 +21,7 @@
 import assert from 'node:assert/strict';
 import type { HostStore } from './host-store.js';
 import type { ChunkKey } from './key.js';
-import type { LowerStore } from './lower-store.js';
+import type { LoadOutcome, LowerStore } from './lower-store.js';
 import type { RemoteWriter } from './remote/remote-writer.js';
 import type { ClassHolding } from './shares.js';
 import { slotBytes } from './slab.js';
@@ -136,6 +136,24 @@ export class TieredStore implements ChunkStore {
     return this.tierOf(key) !== undefined;
   }
 
+  /** Whether a tier has the chunk; without `tier`, whether any here has. The remote one may have what is here. */
+  isIn(tier: TierName | 'remote' | undefined, key: ChunkKey): boolean {
+    if (tier === undefined || tier === 'remote' || this.#state !== 'open') return this.has(key);
+    return tier === 'host' ? this.host.has(key) : (this.disk?.has(key) ?? false);
+  }
+
+  /** Whether someone holds a lease of the chunk. */
+  isLeased(key: ChunkKey): boolean {
+    return this.#leases.has(key);
+  }
+
+  /** Whether the chunk is pinned in a tier; without `tier`, in any. */
+  isPinned(key: ChunkKey, tier?: TierName | 'remote'): boolean {
+    if (tier === 'remote') return false;
+    const inHost = tier !== 'disk' && this.host.pinTtlMs(key) !== undefined;
+    return inHost || (tier !== 'host' && this.disk?.pinTtlMs(key) !== undefined);
+  }
+
   /** Whether a chunk is exactly what was computed, or came through a lossy codec, in the fastest tier that has it. */
   exactOf(key: ChunkKey): boolean | undefined {
     return this.host.exactOf(key) ?? this.disk?.exactOf(key);
@@ -206,6 +224,41 @@ export class TieredStore implements ChunkStore {
     if (outcome === 'stored' && this.#options.writePolicy === 'write-through') this.#demote(chunk.key);
     this.#demoteAhead();
     return outcome;
+  }
+
+  /** As `read`, but leaves the chunk in the tier where it is, and says what the bytes are. */
+  async copy(key: ChunkKey, into: Uint8Array): Promise<LoadOutcome> {
+    if (this.#state !== 'open') return { outcome: 'unavailable' };
+    const { host, disk } = this;
+    const [place, isExact] = [host.lookup(key), host.exactOf(key)];
+    if (place !== undefined && isExact !== undefined && (await host.read(key, into)) === 'hit')
+      return { outcome: 'hit', checksum: place.checksum, isExact };
+    return disk?.load(key, into) ?? { outcome: 'missing' };
+  }
+
+  /**
+   * Keeps a chunk that was computed elsewhere: in the slowest tier, from which it is promoted when it is needed. Its
+   * bytes must match the checksum.
+   */
+  async takeIn(
+    chunk: ChunkIdentity,
+    bytes: Uint8Array,
+    options: { readonly checksum: bigint; readonly isExact: boolean },
+  ): Promise<WriteOutcome> {
+    const { host, disk } = this;
+    if (this.#state !== 'open') return 'unavailable';
+    if (this.has(chunk.key)) return 'present';
+    if (disk?.state === 'open') return disk.store(chunk, bytes, options);
+    const slot = host.isReserved(chunk.key) ? undefined : host.reserve(chunk);
+    if (slot === undefined) return 'full';
+    slotBytes(host.slab, slot).set(bytes);
+    host.commit(chunk.key, options.checksum, { isExact: options.isExact, isUse: false });
+    return 'stored';
+  }
+
+  /** Bytes that what is taken in may fill. */
+  get takeInCapacityBytes(): number {
+    return this.disk?.state === 'open' ? this.disk.capacityBytes : this.host.capacityBytes;
   }
 
   /** @param tier the only one to remove it from; default: all */

@@ -89,10 +89,67 @@ export const cacheCleared = z
   .object({
     object: z.literal('cache.cleared'),
     tier: z.enum(TIERS).nullable(),
-    chunks: z.int(),
-    runs: z.int(),
+    chunks: z.int().describe('Below the device, that are found no more.'),
+    runs: z.int().describe('Likewise, on the device.'),
+    in_use: z
+      .object({ chunks: z.int(), runs: z.int() })
+      .describe('Of these, those that requests read to the end.'),
+    kept: z.object({
+      pinned: z.int().describe('Chunks that are pinned, or before one that is.'),
+      shared: z.int().describe('Chunks of the prompt from which others go on.'),
+    }),
   })
   .meta({ id: 'CacheCleared' });
+
+export const cacheImport = z
+  .object({
+    object: z.literal('cache.import'),
+    imported: z.int(),
+    present: z.int().describe('Chunks that were there.'),
+    rejected: z.object({
+      no_room: z.int(),
+      no_parent: z.int().describe('The chunk before was rejected, or left meanwhile.'),
+      unknown_tenant: z.int(),
+    }),
+    exact: z.boolean().describe('Whether it was computed on a processor like this one.'),
+  })
+  .meta({ id: 'CacheImport' });
+
+export const sharedText = z
+  .object({
+    id: z.string(),
+    object: z.literal('cache.shared'),
+    created_at: epochSeconds,
+    tokens: z.int().describe('Of its whole chunks.'),
+    cached_tokens: z.int().describe('Those that are there now.'),
+    whole: z.boolean(),
+  })
+  .meta({ id: 'SharedText' });
+
+export const sharedList = z
+  .object({ object: z.literal('list'), data: z.array(sharedText) })
+  .meta({ id: 'SharedTexts' });
+
+export const sharedDeleted = z.object({
+  id: z.string(),
+  object: z.literal('cache.shared'),
+  deleted: z.literal(true),
+});
+
+const holding = z.object({
+  bytes: z.int(),
+  chunks: z.int(),
+  quota_bytes: z.int().nullable().describe('Null: there is none.'),
+});
+
+export const tenantHoldings = z
+  .object({
+    object: z.literal('list'),
+    data: z.array(z.object({ tenant: z.string(), host: holding, disk: holding })),
+    total: z.int(),
+    has_more: z.boolean(),
+  })
+  .meta({ id: 'TenantHoldings' });
 
 export const treeNode = z
   .object({
@@ -134,14 +191,14 @@ export const cacheEvent = z
       block_size: z.int(),
       lora_id: z.null(),
       medium,
-      cause: z.enum(['computed', 'demoted', 'promoted', 'loaded']),
+      cause: z.enum(['computed', 'demoted', 'promoted', 'loaded', 'imported']),
     }),
     z.object({
       ...head,
       type: z.literal('BlockRemoved'),
       block_hashes: z.array(hash),
       medium,
-      reason: z.enum(['capacity', 'deleted', 'expired', 'corrupt', 'failed', 'closed']),
+      reason: z.enum(['capacity', 'quota', 'deleted', 'expired', 'corrupt', 'failed', 'closed']),
     }),
     z.object({ ...head, type: z.literal('AllBlocksCleared') }),
     z

@@ -2,6 +2,7 @@
 import type { Response } from 'express';
 import { z } from 'zod';
 import type { CacheEvents } from '../cache/cache-events.js';
+import type { Archives } from '../control/archives.js';
 import type { CacheDesk, LookupReading, NodeReading } from '../control/cache-desk.js';
 import type { Divergence } from '../control/divergence.js';
 import { isWhole, type PinReading, type Pins } from '../control/pins.js';
@@ -11,8 +12,8 @@ import { type CompletionService, tokensOf } from '../serving/completion.js';
 import type { PassageFinder } from '../serving/passages.js';
 import type { RecentRequests } from '../serving/recent-requests.js';
 import type { Savings } from '../serving/savings.js';
+import { exportOperation, importOperation } from './archive-routes.js';
 import {
-  cacheCleared,
   cacheExplanation,
   cacheLookup,
   pin as pinAnswer,
@@ -22,21 +23,24 @@ import {
   treePage,
   warmJob,
 } from './cache-answers.js';
-import { modelNotFound } from './error-response.js';
+import { clearOperation } from './clear-route.js';
 import { eventsOperation } from './event-routes.js';
 import { secondsOf } from './fields.js';
+import { holdingsOperation } from './holdings-route.js';
 import { identityOf } from './identity.js';
 import type { Limits } from './limits.js';
 import { saltedNamespace } from './namespace.js';
 import { json, type Operation, operation } from './operation.js';
-import { PROMPT_ERRORS, promptOf } from './prompt-schema.js';
+import { EXAMPLE_PROMPT, PROMPT_ERRORS, promptOf, served } from './prompt-schema.js';
 import { recentOperations } from './recent-routes.js';
-import { clearQuery, lookupBody, pinBody, treeQuery, warmBody } from './steering-schema.js';
+import { sharedOperations } from './shared-routes.js';
+import { lookupBody, pinBody, treeQuery, warmBody } from './steering-schema.js';
 
 export interface CacheControls {
   readonly desk: CacheDesk;
   readonly warming: Warming;
   readonly pins: Pins;
+  readonly archives: Archives;
   readonly events: CacheEvents;
   readonly recent: RecentRequests;
   readonly savings: Savings;
@@ -132,12 +136,6 @@ function nodeJson({
   };
 }
 
-/** Of more than a chunk, which is the least that can be pinned. */
-const EXAMPLE_PROMPT =
-  'You answer questions about the lamp of the island. Ada Brook lights it at dusk and trims the wick at midnight; in fog ' +
-  'she rings the bell every two minutes. The boat brings flour and letters on the first day of each month. It comes from ' +
-  'Hollin, and waits for the tide before it leaves again. Answer in one sentence, and say so when you do not know.';
-
 const exampleOf = ({ model: { id } }: CompletionService) => ({
   model: id,
   messages: [{ role: 'system', content: EXAMPLE_PROMPT }],
@@ -153,18 +151,14 @@ export function cacheOperations(parts: RouteParts): Operation[] {
     ...warmOperations(parts),
     ...pinOperations(parts),
     clearOperation(parts),
+    exportOperation(parts),
+    importOperation(parts),
+    holdingsOperation(parts.desk),
+    ...sharedOperations(parts),
     treeOperation(parts),
     eventsOperation(parts.events, parts.limits),
     ...recentOperations(parts),
   ];
-}
-
-function served<Body extends { readonly model: string }>(
-  { model: { id } }: CompletionService,
-  body: Body,
-): Body {
-  if (body.model !== id) throw modelNotFound(id);
-  return body;
 }
 
 function lookupOperation({ desk, service, limits }: RouteParts): Operation {
@@ -225,13 +219,14 @@ function warmOperations({ desk, warming, service, limits }: RouteParts): Operati
       errors: PROMPT_ERRORS,
       example: { body: { model: service.model.id, prompts: [{ prompt: EXAMPLE_PROMPT }] } },
       handle: async ({ body, res }) => {
-        const { prompts } = served(service, await body());
-        const { namespace, chargeTokens } = identityOf(res);
+        const { prompts, cache_salt } = served(service, await body());
+        const { namespace: owner, chargeTokens } = identityOf(res);
+        const namespace = saltedNamespace(owner, cache_salt);
         const tokens = prompts.map((prompt, i) =>
           blaming(i, () => desk.encode({ ...promptOf(prompt), namespace })),
         );
         chargeTokens(tokens.reduce((sum, { length }) => sum + length, 0));
-        res.status(202).json(warmJson(warming.create(namespace, tokens)));
+        res.status(202).json(warmJson(warming.create({ owner, namespace }, tokens)));
       },
     }),
     operation({
@@ -284,13 +279,14 @@ function pinOperations({ desk, warming, pins, service, limits }: RouteParts): Op
       errors: [...PROMPT_ERRORS, 'not_cached', 'pins_full'],
       example: { body: { ...exampleOf(service), ttl_seconds: 60 } },
       handle: async ({ body, res }) => {
-        const { ttl_seconds: ttl, priority, ...asked } = served(service, await body());
-        const { namespace, chargeTokens } = identityOf(res);
-        const tokens = desk.encode({ ...promptOf(asked), namespace });
+        const { ttl_seconds: ttl, priority, cache_salt, ...asked } = served(service, await body());
+        const { namespace: owner, chargeTokens } = identityOf(res);
+        const place = { owner, namespace: saltedNamespace(owner, cache_salt) };
+        const tokens = desk.encode({ ...promptOf(asked), namespace: place.namespace });
         chargeTokens(tokens.length);
-        await warming.computed(namespace, tokens);
+        await warming.computed(place, tokens);
         const ttlMs = ttl === undefined ? undefined : ttl * 1000;
-        res.status(201).json(pinJson(pins.create(namespace, tokens, { ttlMs, priority })));
+        res.status(201).json(pinJson(pins.create(place, tokens, { ttlMs, priority })));
       },
     }),
     operation({
@@ -333,28 +329,6 @@ function pinOperations({ desk, warming, pins, service, limits }: RouteParts): Op
 
 function refusePin(id: string): never {
   throw new RadixkvError('not_found', `There is no pin '${id}'.`, { param: 'id' });
-}
-
-function clearOperation({ desk, recent, savings, limits }: RouteParts): Operation {
-  return operation({
-    id: 'clearCache',
-    method: 'delete',
-    path: '/v1/cache',
-    tag: 'cache',
-    summary: 'Forgets all that the key has.',
-    query: clearQuery(limits),
-    answers: { 200: json(cacheCleared) },
-    handle: ({ query: { tier, cache_salt }, res }) => {
-      const cleared = desk.clear(partOf(res, cache_salt), tier);
-      if (tier === undefined) for (const each of [recent, savings]) each.forgetTexts(ownerOf(res));
-      const answer: z.output<typeof cacheCleared> = {
-        object: 'cache.cleared',
-        tier: tier ?? null,
-        ...cleared,
-      };
-      res.json(answer);
-    },
-  });
 }
 
 function treeOperation({ desk, limits }: RouteParts): Operation {

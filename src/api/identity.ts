@@ -11,7 +11,7 @@ import type { Budgets } from '../tenants/budgets.js';
 import type { KeyRing } from '../tenants/key-ring.js';
 import { isLoopbackAddress } from '../tenants/reach.js';
 import type { Role } from '../tenants/tenant.js';
-import { namespaceOf, tenantOf } from './namespace.js';
+import { isOwner, namespaceOf, tenantOf } from './namespace.js';
 import { setRateLimitHeaders } from './rate-limit-headers.js';
 
 export interface Identity {
@@ -25,6 +25,10 @@ export interface Identity {
    * @throws RadixkvError `rate_limit_exceeded`, `prompt_over_rate_limit`
    */
   readonly chargeTokens: (tokens: number) => void;
+  /** The namespace of a tenant by its name; where there are no keys, a namespace names itself. */
+  readonly ownerNamed: (tenant: string) => string | undefined;
+  /** The reverse, for any namespace: one of no tenant names itself. */
+  readonly nameOf: (owner: string) => string;
 }
 
 /** What the server asks of those who want in. */
@@ -62,6 +66,8 @@ function withoutKeys(req: Request): Identity {
     tenant: tenantOf(namespace),
     role: isLocal(req) ? 'admin' : 'user',
     chargeTokens: FREE,
+    ownerNamed: (name) => (isOwner(name) ? name : undefined),
+    nameOf: (owner) => owner,
   };
 }
 
@@ -69,7 +75,7 @@ function withoutKeys(req: Request): Identity {
 function identityFor(req: Request, res: Response, access: Access | undefined): Identity {
   const holder = access?.keys.admit(credentialsOf(req));
   if (access === undefined || holder === undefined) return withoutKeys(req);
-  const { budgets } = access;
+  const { budgets, keys } = access;
   const { tenant, role } = holder;
   const charge = (what: 'requests' | 'tokens', amount: number) => {
     try {
@@ -84,6 +90,8 @@ function identityFor(req: Request, res: Response, access: Access | undefined): I
     tenant: tenant.name,
     role,
     chargeTokens: (tokens) => charge('tokens', tokens),
+    ownerNamed: (name) => keys.tenants.find((each) => each.name === name)?.namespace,
+    nameOf: (owner) => keys.tenants.find((each) => each.namespace === owner)?.name ?? owner,
   };
 }
 

@@ -1,10 +1,10 @@
 /**
  * Isolation by credentials, and within them by salt.
  *
- * All namespaces are 64 hex digits, so that no key goes any further, or `''`. No salted one is that of credentials: it is
- * the hash of a text with a NUL, which no header can have.
+ * Of credentials there are 64 hex digits, so that no key goes any further, or `''`; of a salt its hash, behind them.
  */
 import { createHash } from 'node:crypto';
+import { saltedPart } from '../cache/namespace-owner.js';
 
 function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex');
@@ -15,9 +15,14 @@ export function namespaceOf(credentials: string): string {
   return credentials === '' ? '' : hashOf(credentials);
 }
 
-/** The part of a namespace that a salt sets apart. A namespace has no NUL, so that the text means one pair only. */
+/** Whether a text is what `namespaceOf` may give. */
+export function isOwner(text: string): boolean {
+  return /^([0-9a-f]{64})?$/.test(text);
+}
+
+/** The part of a namespace that a salt sets apart. */
 export function saltedNamespace(namespace: string, salt: string | undefined): string {
-  return salt === undefined ? namespace : hashOf(`${namespace}\0${salt}`);
+  return salt === undefined ? namespace : saltedPart(namespace, hashOf(salt));
 }
 
 /** Digits of a namespace that name it to people. */

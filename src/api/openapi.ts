@@ -98,7 +98,7 @@ function replace(schema: Record<string, unknown>, by: Json): void {
 }
 
 /** What may come of reading a request before the operation sees it. */
-function readingErrors({ isOpen, params, query, headers, body, lines }: Operation): ErrorCode[] {
+function readingErrors({ isOpen, params, query, headers, body, lines, upload }: Operation): ErrorCode[] {
   const isRead = body !== undefined;
   const isChecked = isRead || params !== undefined || query !== undefined || headers !== undefined;
   return [
@@ -107,7 +107,7 @@ function readingErrors({ isOpen, params, query, headers, body, lines }: Operatio
     ...(isOpen ? [] : (['invalid_api_key', 'rate_limit_exceeded'] as const)),
     ...(isChecked ? (['invalid_value', 'unsupported_field'] as const) : []),
     ...(isRead ? (['invalid_json', 'body_too_large'] as const) : []),
-    ...(isRead || lines !== undefined ? (['unsupported_media_type'] as const) : []),
+    ...(isRead || lines !== undefined || upload !== undefined ? (['unsupported_media_type'] as const) : []),
   ];
 }
 
@@ -175,13 +175,20 @@ function parametersIn(
   }));
 }
 
-function bodyJson(components: Components, { id, body, lines, example }: Operation): Json {
+function bodyJson(
+  components: Components,
+  { id, body, lines, upload, isBodyOptional = false, example }: Operation,
+): Json {
   const name = `${id[0]!.toUpperCase()}${id.slice(1)}Request`;
   if (body !== undefined) {
     const schema = components.input(name, body);
     const content = {
       [JSON_TYPE]: { schema, ...(example?.body !== undefined && { example: example.body }) },
     };
+    return { requestBody: { required: !isBodyOptional, content } };
+  }
+  if (upload !== undefined) {
+    const content = { [upload]: { schema: { type: 'string', contentMediaType: upload } } };
     return { requestBody: { required: true, content } };
   }
   if (lines === undefined) return {};

@@ -62,6 +62,10 @@ interface Schemas<Params, Query, Headers, Body> {
   readonly body?: z.ZodType<Body>;
   /** Of each line of a body in `application/x-ndjson`, which the operation reads by itself. */
   readonly lines?: z.ZodType;
+  /** The media type of a body of bytes, which the operation reads by itself. */
+  readonly upload?: string;
+  /** A body need not come: the query says whether one does. */
+  readonly isBodyOptional?: boolean;
 }
 
 /** A request to an operation. All but the body was validated. */

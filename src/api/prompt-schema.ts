@@ -2,8 +2,9 @@
 import { z } from 'zod';
 import type { AskedPrompt } from '../control/cache-desk.js';
 import type { ErrorCode } from '../errors.js';
-import type { Prompt } from '../serving/completion.js';
+import type { CompletionService, Prompt } from '../serving/completion.js';
 import { message, messageOf } from './chat-schema.js';
+import { modelNotFound } from './error-response.js';
 import { looksLike, optional, someOf } from './fields.js';
 import type { Limits } from './limits.js';
 import { prompt } from './text-schema.js';
@@ -59,6 +60,28 @@ export function onePromptWith<Others extends z.ZodRawShape>(limits: Limits, othe
   );
 }
 
+/** Likewise, but maybe without any. */
+export function somePromptWith<Others extends z.ZodRawShape>(limits: Limits, others: Others) {
+  const absent = z.null().optional();
+  const messages = chat(limits);
+  return looksLike(
+    z.union([
+      z.strictObject({ ...others, messages: optional(messages), prompt: absent }),
+      z.strictObject({ ...others, prompt: optional(described), messages: absent }),
+    ]),
+    z
+      .strictObject({ ...others, messages: optional(messages), prompt: optional(described) })
+      .superRefine((body: object, context) => {
+        if (['messages', 'prompt'].some((field) => Reflect.get(body, field) === undefined)) return;
+        context.addIssue({
+          code: 'custom',
+          path: ['messages'],
+          message: 'contradicts prompt: give only one of them',
+        });
+      }),
+  );
+}
+
 /** The prompt of a body that has one, in the words of the service. */
 export function promptOf({ messages, prompt: text }: Fields): Omit<AskedPrompt, 'namespace'> {
   if (text !== undefined) return { prompt: text, promptField: 'prompt' };
@@ -66,4 +89,19 @@ export function promptOf({ messages, prompt: text }: Fields): Omit<AskedPrompt, 
     prompt: { kind: 'chat', messages: (messages ?? []).map(messageOf), documents: [] },
     promptField: 'messages',
   };
+}
+
+/** Of more than a chunk, which is the least that can be pinned. */
+export const EXAMPLE_PROMPT =
+  'You answer questions about the lamp of the island. Ada Brook lights it at dusk and trims the wick at midnight; in fog ' +
+  'she rings the bell every two minutes. The boat brings flour and letters on the first day of each month. It comes from ' +
+  'Hollin, and waits for the tide before it leaves again. Answer in one sentence, and say so when you do not know.';
+
+/** A body that is about the served model. @throws RadixkvError `model_not_found` */
+export function served<Body extends { readonly model: string }>(
+  { model: { id } }: CompletionService,
+  body: Body,
+): Body {
+  if (body.model !== id) throw modelNotFound(id);
+  return body;
 }

@@ -12,8 +12,8 @@ export type ChunkChange =
       readonly type: 'stored';
       readonly namespace: string;
       readonly tier: TierName | 'remote';
-      /** Computed, copied down or up, or found by a start. */
-      readonly cause: 'computed' | 'demoted' | 'promoted' | 'loaded';
+      /** Computed, copied down or up, found by a start, or from an archive. */
+      readonly cause: 'computed' | 'demoted' | 'promoted' | 'loaded' | 'imported';
       readonly keys: readonly ChunkKey[];
       /** Of the first one; undefined at position 0. */
       readonly parent: ChunkKey | undefined;

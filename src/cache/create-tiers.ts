@@ -28,9 +28,10 @@ import { RadixkvError } from '../errors.js';
 import { BreakEven } from './break-even.js';
 import type { CacheEvents } from './cache-events.js';
 import { ChunkLives } from './chunk-lives.js';
+import { ownerOf } from './namespace-owner.js';
 import { PrefixCache } from './prefix-cache.js';
 import { type RemoteDeadline, RemotePulls } from './remote-pulls.js';
-import { DEFAULT_SEGMENT_SHARE, ownerOf, segmentShares } from './segment-namespace.js';
+import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
 import { Tiers } from './tiers.js';
 
 export interface DiskOptions {
@@ -87,19 +88,17 @@ export async function createTiers(
   options: TierOptions,
   model: {
     readonly layout: KvLayout;
+    /** `cacheFingerprint` */
     readonly fingerprint: string;
-    /** What else than the CPU computes it: `deviceFingerprint`. */
-    readonly device?: string | undefined;
     readonly breakEven: BreakEven;
     readonly events: CacheEvents;
   },
 ): Promise<Tiers | undefined> {
-  const { layout, breakEven, events } = model;
-  const fingerprint = cacheFingerprint(model.fingerprint, model.device);
+  const { layout, fingerprint, breakEven, events } = model;
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
   const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
-  const common = { clock: CLOCK, policy: options.eviction, shares };
+  const common = { clock: CLOCK, policy: options.eviction, shares, ownerOf };
   const remote = options.remoteTier && {
     ...createRemote(options, options.remoteTier, { layout, fingerprint, checksum, events }),
     deadline: options.remoteTier.deadline,
@@ -204,6 +203,8 @@ function createRemote(
 /**
  * What stands for a model in the keys of its chunks: its own fingerprint, and the release of ONNX Runtime, since
  * another one may round otherwise; likewise another device.
+ *
+ * @param device what else than the CPU computes it: `deviceFingerprint`
  */
 export function cacheFingerprint(modelFingerprint: string, device?: string): string {
   const { version } = z.object({ version: z.string() }).parse(require('onnxruntime-node/package.json'));

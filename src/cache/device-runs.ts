@@ -239,14 +239,28 @@ export class DeviceRuns {
     for (let victim = this.#victim(); victim !== undefined; victim = this.#victim()) this.#free(victim);
   }
 
-  /** Nobody finds the runs of a namespace any more. Those that no request uses or stands on are freed. @returns runs */
-  forgetNamespace(namespace: string): number {
-    const found = [...this.#runs.values()].filter((run) => run.namespace === namespace && !run.isPrivate);
+  /**
+   * Nobody finds the runs of a namespace any more, or those of a prefix: that begin with it, or are its beginning. Those
+   * that no request uses or stands on are freed. @returns how many they were, and how many of them are in use
+   */
+  forgetNamespace(namespace: string, prefix?: Int32Array): { readonly runs: number; readonly inUse: number } {
+    const isMeant = ({ tokens, length }: Run) =>
+      prefix === undefined ||
+      commonPrefix(tokens.subarray(0, length), prefix) === Math.min(length, prefix.length);
+    const found = [...this.#runs.values()].filter(
+      (run) => run.namespace === namespace && !run.isPrivate && isMeant(run),
+    );
+    const inUse = found.filter((run) => run.isActive).length;
     for (const run of found) {
       run.isPrivate = true;
       if (!run.isActive) this.discard(run);
     }
-    return found.length;
+    return { runs: found.length, inUse };
+  }
+
+  /** Every namespace that has runs which can be found. */
+  namespaces(): string[] {
+    return [...this.#runs.values()].filter((run) => !run.isPrivate).map(({ namespace }) => namespace);
   }
 
   /** The engine lost its memory: every run is gone. */

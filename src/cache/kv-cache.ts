@@ -21,6 +21,7 @@ import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import { type Accepts, commonPrefix, DeviceRuns, NO_ROWS, type Run } from './device-runs.js';
 import {
+  type ClearedChunks,
   type FoundChunk,
   type NodeRows,
   type OutlinedNode,
@@ -31,6 +32,7 @@ import {
 } from './prefix-cache.js';
 import type { RemotePulls } from './remote-pulls.js';
 import { bringBack, recover, type SetAside, setAside } from './set-aside.js';
+import { SHARED_NAMESPACE } from './shared-namespace.js';
 
 interface RowsByTier {
   readonly device: number;
@@ -85,6 +87,23 @@ export interface PinOptions {
   readonly priority?: number | undefined;
 }
 
+export interface ClearOptions {
+  /** The only tier to forget it in. */
+  readonly tier?: keyof RowsByTier | undefined;
+  /** Tokens with which it begins. */
+  readonly prefix?: Int32Array | undefined;
+}
+
+/** What became of what was to go: chunks below the device, and runs on it. */
+export interface Cleared extends ClearedChunks {
+  readonly runs: number;
+  /** Of these, those that a request uses. */
+  readonly runsInUse: number;
+}
+
+const NO_RUNS = { runs: 0, inUse: 0 };
+const NO_CHUNKS: ClearedChunks = { chunks: 0, inUse: 0, pinned: 0, shared: 0 };
+
 const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0, remote: 0 };
 
 /** Fills the last chunk of a segment: no model has this token. */
@@ -138,6 +157,7 @@ export class KvCache {
   readonly #runs: DeviceRuns;
   #prefetchingBytes = 0;
   #skippedTokens = 0;
+  #sharedReaders: ReadonlySet<string> = new Set();
 
   constructor(options: {
     readonly engine: Engine;
@@ -217,7 +237,13 @@ export class KvCache {
    * tokens that it goes on with. Not a use.
    */
   parting(namespace: string, tokens: Int32Array, count: number): Parting {
-    const below = this.#prefixes?.parting(namespace, tokens, count) ?? { depth: 0, next: new Int32Array() };
+    const readable = this.#sharedReaders.has(namespace) ? [namespace, SHARED_NAMESPACE] : [namespace];
+    const below = readable
+      .flatMap((each) => this.#prefixes?.parting(each, tokens, count) ?? [])
+      .reduce((nearest, each) => (each.depth > nearest.depth ? each : nearest), {
+        depth: 0,
+        next: new Int32Array(),
+      });
     // Of interest are runs that agree further, or as far where less is known to follow than is wanted.
     const beyond = below.next.length < count ? below.depth - 1 : below.depth;
     const onDevice = this.#runs.parting(namespace, tokens, { count, beyond });
@@ -232,15 +258,20 @@ export class KvCache {
   }
 
   /**
-   * Forgets what is cached of a namespace, in every tier or in one. What is in use is used to its end, and kept by
-   * nobody afterwards. @returns chunks below the device, and runs
+   * Forgets what is cached of a namespace, or of a prefix and what goes on from it, in every tier or in one. What is in
+   * use is used to its end, and kept by nobody afterwards; what is pinned stays.
    */
-  clear(namespace: string, tier?: keyof RowsByTier): { readonly chunks: number; readonly runs: number } {
-    const isBelow = tier !== 'device';
-    return {
-      runs: tier === undefined || tier === 'device' ? this.#runs.forgetNamespace(namespace) : 0,
-      chunks: isBelow ? (this.#prefixes?.clear(namespace, tier) ?? 0) : 0,
-    };
+  clear(namespace: string, { tier, prefix }: ClearOptions = {}): Cleared {
+    const isOnDevice = tier === undefined || tier === 'device';
+    const device = isOnDevice ? this.#runs.forgetNamespace(namespace, prefix) : NO_RUNS;
+    const below =
+      tier === 'device' ? NO_CHUNKS : (this.#prefixes?.clear(namespace, { tier, prefix }) ?? NO_CHUNKS);
+    return { ...below, runs: device.runs, runsInUse: device.inUse };
+  }
+
+  /** Every namespace of which something is cached. */
+  namespaces(): string[] {
+    return [...new Set([...this.#runs.namespaces(), ...(this.#prefixes?.namespaces() ?? [])])];
   }
 
   /**
@@ -255,6 +286,11 @@ export class KvCache {
     return outcome;
   }
 
+  /** Whether all of a prefix is pinned now. */
+  isPinned(namespace: string, tokens: Int32Array): boolean {
+    return this.#prefixes?.isPinned({ namespace, tokens }) ?? false;
+  }
+
   unpin(namespace: string, tokens: Int32Array): void {
     this.#prefixes?.unpin({ namespace, tokens });
     this.#prefixes?.retain({ namespace, tokens }, {});
@@ -262,12 +298,25 @@ export class KvCache {
 
   /** Where the rows of `tokens` lie now, below the device. */
   peekTiers(namespace: string, tokens: Int32Array): RowsByTier {
-    const lease = this.#acquire(namespace, tokens, 'lossy');
+    const lease = this.#prefixes?.acquire(namespace, tokens, 'row');
     return lease === undefined ? NOTHING : { device: 0, ...this.#tiersOf(lease, 0) };
   }
 
+  /** The longest prefix that a request may read below the device: its own, or that of a public text. */
   #acquire(namespace: string, tokens: Int32Array, accepts: Accepts): PrefixLease | undefined {
-    return this.#prefixes?.acquire(namespace, tokens, 'row', { isExactOnly: accepts === 'exact' });
+    const prefixes = this.#prefixes;
+    const isExactOnly = accepts === 'exact';
+    const own = prefixes?.acquire(namespace, tokens, 'row', { isExactOnly });
+    if (own === undefined || !this.#sharedReaders.has(namespace)) return own;
+    const shared = prefixes!.acquire(SHARED_NAMESPACE, tokens, 'whole chunks', { isExactOnly });
+    const [longer, shorter] = shared.tokens > own.tokens ? [shared, own] : [own, shared];
+    prefixes!.release(shorter);
+    return longer;
+  }
+
+  /** Says which namespaces read public texts. */
+  setSharedReaders(namespaces: ReadonlySet<string>): void {
+    this.#sharedReaders = namespaces;
   }
 
   /**

@@ -85,6 +85,20 @@ export interface OutlinedNode extends NodeOutline {
   readonly onDisk: number;
 }
 
+/** What became of a chunk that was to be taken in. */
+export type TakenIn = 'imported' | 'present' | 'no_parent' | 'no_room';
+
+/** What became of chunks that were to go. */
+export interface ClearedChunks {
+  readonly chunks: number;
+  /** Of these, those that someone reads: their bytes go when that ends. */
+  readonly inUse: number;
+  /** That stayed: pinned, or before a pinned one. */
+  readonly pinned: number;
+  /** That stayed: others go on from them. */
+  readonly shared: number;
+}
+
 /** A slot of host memory that holds no chunk. */
 export interface BorrowedSlot {
   readonly key: ChunkKey;
@@ -353,6 +367,14 @@ export class PrefixCache {
       : this.#store.pin(chunks, options);
   }
 
+  /** Whether all chunks of a stretch are pinned, each in some tier. */
+  isPinned(stretch: Stretch): boolean {
+    const { tokens, from = 0 } = stretch;
+    const chunks = this.#chunksOf(stretch);
+    const isWhole = chunks.length * this.#layout.chunkTokens >= tokens.length - from;
+    return isWhole && chunks.every((key) => this.#store.isPinned(key));
+  }
+
   unpin(stretch: Stretch): void {
     this.#store.unpin(this.#chunksOf(stretch));
   }
@@ -367,15 +389,101 @@ export class PrefixCache {
   }
 
   /**
-   * Forgets the chunks of a namespace, in every tier or in one, pinned or not; what someone has leased is read to the
-   * end. Of the remote tier, those that a tier here has too: no others are known. @returns how many there were
+   * Forgets the chunks of a namespace, or those of a prefix and of what goes on from it, in every tier or in one. Pinned
+   * ones and what they stand behind stay; what someone has leased is found no more, and read to the end. Of the remote
+   * tier, where nothing is pinned, those that a tier here has too: no others are known.
    */
-  clear(namespace: string, tier?: TierName | 'remote'): number {
-    const keys = this.#tree.chunksOf(namespace).map((id) => this.#keyOf(id));
-    const removed = keys.toReversed().filter((key) => this.#store.remove(key, 'deleted', tier)).length;
-    if (tier === undefined) this.#lives?.forget(namespace);
-    if (tier === undefined && removed > 0) this.#events?.emit({ type: 'cleared', namespace });
-    return removed;
+  clear(
+    namespace: string,
+    {
+      tier,
+      prefix,
+    }: { readonly tier?: TierName | 'remote' | undefined; readonly prefix?: Int32Array | undefined } = {},
+  ): ClearedChunks {
+    const { shared, own } =
+      prefix === undefined
+        ? { shared: [], own: this.#tree.chunksOf(namespace) }
+        : this.#tree.chunksAlong(namespace, prefix);
+    const isThere = (key: ChunkKey) => this.#store.isIn(tier, key);
+    const cleared = {
+      chunks: 0,
+      inUse: 0,
+      pinned: 0,
+      shared: shared.filter((id) => isThere(this.#keyOf(id))).length,
+    };
+    const needed = new Set<ChunkKey | undefined>();
+    for (const key of own.map((id) => this.#keyOf(id)).toReversed()) {
+      if (!isThere(key)) continue;
+      if (needed.has(key) || this.#store.isPinned(key, tier)) {
+        cleared.pinned++;
+        needed.add(this.#store.identity(key)?.parent);
+        continue;
+      }
+      if (tier !== 'remote' && this.#store.isLeased(key)) cleared.inUse++;
+      if (this.#store.remove(key, 'deleted', tier)) cleared.chunks++;
+    }
+    if (tier === undefined && prefix === undefined) this.#lives?.forget(namespace);
+    const isAll = tier === undefined && prefix === undefined && cleared.pinned === 0;
+    if (isAll && cleared.chunks > 0) this.#events?.emit({ type: 'cleared', namespace });
+    return cleared;
+  }
+
+  /** The chunks of a namespace, or the whole ones of a prefix in it; each after its parent. Not a use. */
+  chunksOf(namespace: string, prefix?: Int32Array): ChunkIdentity[] {
+    const ids =
+      prefix === undefined ? this.#tree.chunksOf(namespace) : this.#tree.match(namespace, prefix).chunks;
+    return ids.flatMap((id) => this.#store.identity(this.#keyOf(id)) ?? []);
+  }
+
+  /** Reads a chunk where it is. Undefined: it is gone, or not sound. Not a use. */
+  async copy(key: ChunkKey, into: Uint8Array): Promise<{ checksum: bigint; isExact: boolean } | undefined> {
+    if (!this.#store.lease(key)) return undefined;
+    try {
+      const found = await this.#store.copy(key, into);
+      return found.outcome === 'hit' ? { checksum: found.checksum, isExact: found.isExact } : undefined;
+    } finally {
+      this.#store.release(key);
+    }
+  }
+
+  /**
+   * Takes in a chunk that was computed elsewhere, behind one that is here.
+   *
+   * @returns its key, and what became of it: `no_parent` is not here, `no_room` can be made
+   */
+  async takeIn(
+    chunk: Omit<ChunkIdentity, 'key'>,
+    copy: { readonly bytes: Uint8Array; readonly checksum: bigint; readonly isExact: boolean },
+  ): Promise<{ readonly key: ChunkKey; readonly outcome: TakenIn }> {
+    const { namespace, parent, tokens } = chunk;
+    const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens });
+    if (!this.#isAbove(parent)) return { key, outcome: 'no_parent' };
+    const { bytes, ...seal } = copy;
+    const stored = await this.#store.takeIn({ key, ...chunk }, bytes, seal);
+    if (stored === 'present') return { key, outcome: this.#ids.has(key) ? 'present' : 'no_room' };
+    if (stored !== 'stored') return { key, outcome: 'no_room' };
+    if (!this.#isAbove(parent)) {
+      this.#store.remove(key, 'deleted');
+      return { key, outcome: 'no_parent' };
+    }
+    const tier = this.#store.tierOf(key);
+    if (tier === undefined) return { key, outcome: 'no_room' };
+    this.#stand({ key, ...chunk }, tier, 'imported');
+    return { key, outcome: 'imported' };
+  }
+
+  /** Bytes that what is taken in may fill. */
+  get takeInCapacityBytes(): number {
+    return this.#store.takeInCapacityBytes;
+  }
+
+  #isAbove(parent: ChunkKey | undefined): boolean {
+    return parent === undefined || this.#ids.has(parent);
+  }
+
+  /** Every namespace that has chunks. */
+  namespaces(): string[] {
+    return this.#tree.namespaces();
   }
 
   /** As `RadixTree.parting`. */
@@ -429,34 +537,33 @@ export class PrefixCache {
 
   /** Each comes after its parent, which is in the tree as long as a tier has it. */
   #onLoaded(chunks: readonly ChunkIdentity[]): void {
-    for (const { key, parent, namespace, tokens } of chunks) {
-      this.#events?.emit({
-        type: 'stored',
-        namespace,
-        tier: 'disk',
-        cause: 'loaded',
-        keys: [key],
-        parent,
-        tokens,
-      });
-      const standing = this.#ids.get(key);
-      if (standing !== undefined) {
-        this.#lost.delete(standing);
-        continue;
-      }
-      const above = parent === undefined ? undefined : this.#ids.get(parent);
-      assert(parent === undefined || above !== undefined, 'a chunk comes after its parent');
-      const id = chunkId(this.#nextId++);
-      this.#name(id, key);
-      const stands = this.#tree.append({ namespace, parent: above, tokens, id });
-      assert.equal(stands, id, 'a key names one place in the tree');
+    for (const chunk of chunks) this.#stand(chunk, 'disk', 'loaded');
+  }
+
+  /** A chunk that a tier has can be found from now on. */
+  #stand(
+    { key, parent, namespace, tokens }: ChunkIdentity,
+    tier: TierName,
+    cause: 'loaded' | 'imported',
+  ): void {
+    this.#events?.emit({ type: 'stored', namespace, tier, cause, keys: [key], parent, tokens });
+    const standing = this.#ids.get(key);
+    if (standing !== undefined) {
+      this.#lost.delete(standing);
+      return;
     }
+    const above = parent === undefined ? undefined : this.#ids.get(parent);
+    assert(parent === undefined || above !== undefined, 'a chunk comes after its parent');
+    const id = chunkId(this.#nextId++);
+    this.#name(id, key);
+    const stands = this.#tree.append({ namespace, parent: above, tokens, id });
+    assert.equal(stands, id, 'a key names one place in the tree');
   }
 
   #onEvict(key: ChunkKey, reason: EvictReason, tier: TierName): void {
     const id = this.#ids.get(key);
     if (id === undefined || reason === 'closed') return;
-    if (reason === 'capacity') this.#lives?.gone(key, this.#tree.namespaceOf(id), tier);
+    if (reason === 'capacity' || reason === 'quota') this.#lives?.gone(key, this.#tree.namespaceOf(id), tier);
     this.#lost.add(id);
     this.#sweep();
   }

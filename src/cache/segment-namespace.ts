@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import type { Shares } from '#storage';
 
-/** No tenant's namespace begins like this: it is 64 hex digits, or empty. */
+/** No tenant's namespace begins like this: see namespace-owner.ts. */
 const PREFIX = 'segment:';
 
 export const DEFAULT_SEGMENT_SHARE = 0.5;
@@ -20,8 +20,8 @@ export function isSegmentNamespace(namespace: string): boolean {
   return namespace.startsWith(PREFIX);
 }
 
-/** The tenant's namespace, of its prompts and of its passages. */
-export function ownerOf(namespace: string): string {
+/** The namespace of the prompts beside passages; that of prompts as it is. */
+export function withoutSegment(namespace: string): string {
   return isSegmentNamespace(namespace) ? namespace.slice(PREFIX.length) : namespace;
 }
 

@@ -2,7 +2,15 @@
  * The tiers below the device, to be looked after: measures both sides of the break-even at start-up, does upkeep now
  * and then, flushes at the end, and tells what happened between memory and disk.
  */
-import { DiskError, type DiskStore, type KvLayout, type RemoteStore, type TieredStore } from '#storage';
+import {
+  DiskError,
+  type DiskStore,
+  type KvLayout,
+  type OwnerHolding,
+  type RemoteStore,
+  type TieredStore,
+  type TierName,
+} from '#storage';
 import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
@@ -120,6 +128,22 @@ export class Tiers {
       promotions: { done: promoted, refused: promotionsRefused, missed: promotionsMissed },
       faults: snakeCased(faults),
     };
+  }
+
+  /** Says how many bytes owners may take in each tier; who is not named may take as many as there are. */
+  setQuotas({ host, disk }: Readonly<Record<TierName, ReadonlyMap<string, number>>>): void {
+    this.#store.host.setQuotas(host);
+    this.#disk?.setQuotas(disk);
+  }
+
+  /** What each owner takes of each tier. */
+  owners(): Readonly<Record<TierName, ReadonlyMap<string, OwnerHolding>>> {
+    return { host: this.#store.host.owners(), disk: this.#disk?.owners() ?? new Map() };
+  }
+
+  /** Forgets what other models left on the disk. @returns chunks */
+  clearForeign(): number {
+    return this.#disk?.removeForeign() ?? 0;
   }
 
   /** Writes what is owed to the tiers below, for a bounded time. */

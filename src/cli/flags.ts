@@ -53,23 +53,29 @@ export interface Settings {
 export function readSettings(
   command: Command,
   environment: Readonly<Record<string, string | undefined>> = process.env,
+  keys?: readonly OptionRow['key'][],
 ): Settings {
   refuseUnknownVariables(environment);
   const file = readFileOf(command);
   const texts: Partial<Record<OptionRow['key'], string>> = {};
   for (const row of SERVE_OPTION_ROWS) {
-    const text = isGiven(command, row)
-      ? command.getOptionValue(row.key)
-      : (file?.get(row.key)?.text ?? row.defaultText?.());
+    const text =
+      (keys?.includes(row.key) ?? true) && isGiven(command, row)
+        ? command.getOptionValue(row.key)
+        : (file?.get(row.key)?.text ?? row.defaultText?.());
     if (text !== undefined) texts[row.key] = text;
   }
   const options = parseServeOptions(texts, (row) => blameOf(command, row, file));
   return { options, texts, sourceOf: (row) => sourceOf(command, row, file) };
 }
 
-/** The options of a command. @throws RadixkvError as `readSettings` does. */
-export function readOptions(command: Command): ServeOptions {
-  return readSettings(command).options;
+/**
+ * The options of a command.
+ * @param keys those that it offers, where it has others of the same names; default: all
+ * @throws RadixkvError as `readSettings` does.
+ */
+export function readOptions(command: Command, keys?: readonly OptionRow['key'][]): ServeOptions {
+  return readSettings(command, process.env, keys).options;
 }
 
 function readFileOf(command: Command): FileEntries | undefined {

@@ -1,11 +1,13 @@
 /** The commands of keys and tenants: what they write a running server sees with its next request. */
 import { existsSync } from 'node:fs';
 import { z } from 'zod';
+import { formatBytes, parseBytes } from '../config/bytes.js';
 import type { ServeOptions } from '../config/options.js';
+import { messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { idOfApiKey } from '../tenants/api-key.js';
 import { KeyFile } from '../tenants/key-file.js';
-import { ROLES } from '../tenants/tenant.js';
+import { ROLES, type Tenant } from '../tenants/tenant.js';
 import { tableLines } from './table.js';
 import type { Terminal } from './terminal.js';
 
@@ -32,10 +34,44 @@ const RATE = z
     `must be at most ${RATE_MAX.toLocaleString('en')}`,
   );
 
+const SWITCH = z.enum(['on', 'off'], { error: 'must be on or off' });
+const QUOTA = z.string().transform((text, context) => {
+  try {
+    return text === UNLIMITED ? undefined : parseBytes(text);
+  } catch (error) {
+    context.addIssue(messageOf(error));
+    return z.NEVER;
+  }
+});
+
+/** What `tenants set` limits, in words and as a column. */
+const LIMITS: readonly {
+  readonly words: string;
+  readonly column: string;
+  readonly text: (limits: Tenant) => string;
+}[] = [
+  {
+    words: 'requests a minute',
+    column: 'REQUESTS/MIN',
+    text: ({ requestsPerMinute }) => rateText(requestsPerMinute),
+  },
+  {
+    words: 'prompt tokens a minute',
+    column: 'TOKENS/MIN',
+    text: ({ tokensPerMinute }) => rateText(tokensPerMinute),
+  },
+  { words: 'host memory', column: 'HOST', text: ({ hostBytes }) => quotaText(hostBytes) },
+  { words: 'disk', column: 'DISK', text: ({ diskBytes }) => quotaText(diskBytes) },
+  { words: 'shared texts', column: 'SHARED', text: ({ readsShared }) => (readsShared ? 'on' : 'off') },
+];
+
 /** Values of the flags of `tenants set`; what is absent stays as it is. */
-export interface RateTexts {
+export interface LimitTexts {
   readonly requestsPerMinute?: string;
   readonly tokensPerMinute?: string;
+  readonly hostBytes?: string;
+  readonly diskBytes?: string;
+  readonly shared?: string;
 }
 
 /** `radixkv keys create`: the key alone goes to stdout. */
@@ -84,15 +120,20 @@ export function runRevokeKey(id: string, { keysFile }: Places, terminal: Termina
 }
 
 /** `radixkv tenants set`. @throws RadixkvError `invalid_value` for a bad limit, or when there is no such tenant. */
-export function runSetTenant(name: string, flags: RateTexts, { keysFile }: Places, terminal: Terminal): void {
-  const { requestsPerMinute, tokensPerMinute } = flags;
+export function runSetTenant(
+  name: string,
+  flags: LimitTexts,
+  { keysFile }: Places,
+  terminal: Terminal,
+): void {
+  const { requestsPerMinute: requests, tokensPerMinute: tokens, hostBytes: host, diskBytes: disk } = flags;
+  const { shared } = flags;
   const changes = {
-    ...(requestsPerMinute !== undefined && {
-      requestsPerMinute: checked(RATE, requestsPerMinute, '--requests-per-minute'),
-    }),
-    ...(tokensPerMinute !== undefined && {
-      tokensPerMinute: checked(RATE, tokensPerMinute, '--tokens-per-minute'),
-    }),
+    ...(requests !== undefined && { requestsPerMinute: checked(RATE, requests, '--requests-per-minute') }),
+    ...(tokens !== undefined && { tokensPerMinute: checked(RATE, tokens, '--tokens-per-minute') }),
+    ...(host !== undefined && { hostBytes: checked(QUOTA, host, '--host-bytes') }),
+    ...(disk !== undefined && { diskBytes: checked(QUOTA, disk, '--disk-bytes') }),
+    ...(shared !== undefined && { readsShared: checked(SWITCH, shared, '--shared') === 'on' }),
   };
   const tenant = existing(keysFile, (file) => file.tenants()).find((each) => each.name === name);
   if (tenant === undefined) {
@@ -102,29 +143,38 @@ export function runSetTenant(name: string, flags: RateTexts, { keysFile }: Place
     );
   }
   const limits = { ...tenant, ...changes };
-  withFile(keysFile, (file) => file.setLimits(name, limits));
-  const [requests, tokens] = [rateText(limits.requestsPerMinute), rateText(limits.tokensPerMinute)];
-  terminal.print(`${name}: requests a minute: ${requests}, prompt tokens a minute: ${tokens}`);
+  withFile(keysFile, (file) => {
+    file.setLimits(name, limits);
+    file.setQuotas(name, limits);
+    file.setReadsShared(name, limits.readsShared);
+  });
+  const said = LIMITS.map(({ words, text }) => `${words}: ${text(limits)}`);
+  terminal.print(`${name}: ${said.join(', ')}`);
 }
 
 /** `radixkv tenants list`. */
 export function runListTenants({ keysFile }: Places, isJson: boolean, terminal: Terminal): void {
   const tenants = existing(keysFile, (file) => file.tenants());
   if (isJson) {
-    const rows = tenants.map(({ name, createdAtMs, requestsPerMinute, tokensPerMinute }) => ({
-      name,
-      created: dateText(createdAtMs),
-      requests_per_minute: requestsPerMinute ?? null,
-      tokens_per_minute: tokensPerMinute ?? null,
-    }));
+    const rows = tenants.map(
+      ({ name, createdAtMs, requestsPerMinute, tokensPerMinute, hostBytes, diskBytes, readsShared }) => ({
+        name,
+        created: dateText(createdAtMs),
+        requests_per_minute: requestsPerMinute ?? null,
+        tokens_per_minute: tokensPerMinute ?? null,
+        host_bytes: hostBytes ?? null,
+        disk_bytes: diskBytes ?? null,
+        shared: readsShared,
+      }),
+    );
     terminal.print(JSON.stringify(rows, null, 2));
   } else if (tenants.length === 0) {
     terminal.print('no tenants; the first key of one makes it: radixkv keys create --tenant <name>');
   } else {
-    const rows = tenants.map(({ name, createdAtMs, requestsPerMinute, tokensPerMinute }) => {
-      return [name, dateText(createdAtMs)!, rateText(requestsPerMinute), rateText(tokensPerMinute)];
+    const rows = tenants.map((tenant) => {
+      return [tenant.name, dateText(tenant.createdAtMs)!, ...LIMITS.map(({ text }) => text(tenant))];
     });
-    for (const line of tableLines([['NAME', 'CREATED', 'REQUESTS/MIN', 'TOKENS/MIN'], ...rows]))
+    for (const line of tableLines([['NAME', 'CREATED', ...LIMITS.map(({ column }) => column)], ...rows]))
       terminal.print(line);
   }
 }
@@ -153,6 +203,10 @@ function checked<T extends z.ZodType>(schema: T, text: string, flag: string): z.
 
 function dateText(ms: number | undefined): string | undefined {
   return ms === undefined ? undefined : new Date(ms).toISOString();
+}
+
+function quotaText(bytes: number | undefined): string {
+  return bytes === undefined ? UNLIMITED : formatBytes(bytes);
 }
 
 function rateText(rate: number | undefined): string {

@@ -4,12 +4,13 @@ import { systemClock } from '../model/clock.js';
 import { PLAN_OPTION_ROWS, planFlag } from '../plan/plan-options.js';
 import { ROLES } from '../tenants/tenant.js';
 import { packageVersion } from '../version.js';
+import { type ExportChoices, runExport, runImportArchive } from './archives.js';
 import { type CalibrateChoices, runCalibrate } from './calibrate.js';
 import { CONFIG_FORMATS, runCheckConfig, runConfigSchema, runPrintConfig } from './config.js';
 import { runDoctor } from './doctor.js';
 import { addOptions, readOptions, readSettings } from './flags.js';
 import {
-  type RateTexts,
+  type LimitTexts,
   runCreateKey,
   runListKeys,
   runListTenants,
@@ -19,8 +20,9 @@ import {
 import { runImport, runList, runRemove } from './models.js';
 import { type PlanChoices, runPlan } from './plan.js';
 import { runServe } from './serve.js';
+import { DEFAULT_URL, type ServerAddress } from './server-address.js';
 import type { Terminal } from './terminal.js';
-import { DEFAULT_URL, runTop } from './top.js';
+import { runTop } from './top.js';
 
 /** Throws `CommanderError` instead of ending the process. */
 export function createProgram(terminal: Terminal): Command {
@@ -52,6 +54,11 @@ export function createProgram(terminal: Terminal): Command {
     terminal,
   );
 
+  addCacheCommands(
+    program.command('cache').description('move KV between running servers, as files'),
+    terminal,
+  );
+
   addConfigCommands(
     program.command('config').description('show the options in force, check a configuration file'),
     terminal,
@@ -70,10 +77,13 @@ export function createProgram(terminal: Terminal): Command {
     .description('show what a running server does: hit rate by tier, budgets, requests, tokens per second')
     .option('--url <url>', 'address of the server', DEFAULT_URL)
     .option('--once', 'print the numbers once, for scripts')
-    .addHelpText('after', '\nAn API key in RADIXKV_API_KEY is sent along.')
+    .addHelpText('after', KEY_NOTE)
     .action(async (flags: { url: string; once?: boolean }) => {
-      const address = { url: flags.url, key: process.env.RADIXKV_API_KEY };
-      const answered = await runTop(address, { once: flags.once === true, clock: systemClock }, terminal);
+      const answered = await runTop(
+        addressOf(flags),
+        { once: flags.once === true, clock: systemClock },
+        terminal,
+      );
       if (!answered) process.exitCode = 1;
     });
 
@@ -181,6 +191,36 @@ function addKeyCommands(keys: Command, terminal: Terminal): void {
     );
 }
 
+const KEY_NOTE = '\nAn API key in RADIXKV_API_KEY is sent along.';
+
+function addressOf({ url }: { readonly url: string }): ServerAddress {
+  return { url, key: process.env.RADIXKV_API_KEY };
+}
+
+function addCacheCommands(cache: Command, terminal: Terminal): void {
+  cache
+    .command('export <file>')
+    .description('write what a server has cached to a file, for another one to import')
+    .option('--url <url>', 'address of the server', DEFAULT_URL)
+    .option('--prompt <text>', 'only the KV of this prompt')
+    .option('--messages <file>', 'only the KV of a chat: JSON of its messages')
+    .option('--cache-salt <salt>', 'the part of the cache that a salt sets apart')
+    .option('--tenant <name>', 'of another tenant, or * for all; for admins')
+    .addHelpText('after', KEY_NOTE)
+    .action((file: string, flags: ExportChoices & { url: string }) =>
+      runExport(file, addressOf(flags), flags, terminal),
+    );
+  cache
+    .command('import <file>')
+    .description('have a server take in such a file')
+    .option('--url <url>', 'address of the server', DEFAULT_URL)
+    .option('--tenant <name>', 'for another tenant, or * for all of the file; for admins')
+    .addHelpText('after', KEY_NOTE)
+    .action((file: string, flags: Pick<ExportChoices, 'tenant'> & { url: string }) =>
+      runImportArchive(file, addressOf(flags), flags, terminal),
+    );
+}
+
 function addTenantCommands(tenants: Command, terminal: Terminal): void {
   addOptions(tenants.command('list'), ['dataDir', 'keysFile'])
     .description('list tenants with their limits')
@@ -192,7 +232,10 @@ function addTenantCommands(tenants: Command, terminal: Terminal): void {
     .description('limit what all keys of a tenant together may ask for')
     .option('--requests-per-minute <number>', 'requests that may begin in a minute, or none for no limit')
     .option('--tokens-per-minute <number>', 'prompt tokens in a minute, or none for no limit')
-    .action((name: string, flags: RateTexts, command: Command) =>
-      runSetTenant(name, flags, readOptions(command), terminal),
+    .option('--host-bytes <size>', 'host memory that its KV may take, or none for no limit')
+    .option('--disk-bytes <size>', 'likewise of the disk')
+    .option('--shared <on|off>', 'whether it reads the KV of public texts that an admin declared')
+    .action((name: string, flags: LimitTexts, command: Command) =>
+      runSetTenant(name, flags, readOptions(command, ['dataDir', 'keysFile']), terminal),
     );
 }

@@ -17,22 +17,19 @@ import {
   TIERS,
   type WindowStats,
 } from '#dashboard';
-import { errnoOf, messageOf } from '../errno.js';
-import { RadixkvError } from '../errors.js';
 import type { Clock } from '../model/clock.js';
+import {
+  credentials,
+  endpoint,
+  problemOf,
+  reasonOf,
+  requireAddress,
+  type ServerAddress,
+} from './server-address.js';
 import type { Terminal } from './terminal.js';
-
-export const DEFAULT_URL = 'http://127.0.0.1:8080';
 
 const REFRESH_MS = 2000;
 const ANSWER_TIMEOUT_MS = 5000;
-
-export interface TopAddress {
-  /** Where the server answers, also below a path. */
-  readonly url: string;
-  /** Sent as a bearer; absent or empty: none is. */
-  readonly key: string | undefined;
-}
 
 const tierTokens = z.object({
   cached_tokens: z.number(),
@@ -75,7 +72,6 @@ const processStats: z.ZodType<ProcessStats> = z.object({
   by_tier: z.object({ device: tierState, host: tierState, disk: tierState, remote: tierState }),
   radix: z.object({ nodes: z.number().nullable(), chunks: z.number().nullable() }),
 });
-const problem = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
 
 interface Reading {
   readonly stats: ProcessStats;
@@ -91,20 +87,19 @@ interface Reading {
  * @throws RadixkvError `invalid_value` for what is no address
  */
 export async function runTop(
-  { url, key }: TopAddress,
+  address: ServerAddress,
   { once, clock }: { readonly once: boolean; readonly clock: Clock },
   terminal: Terminal,
 ): Promise<boolean> {
-  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
-    throw new RadixkvError('invalid_value', `--url must be an address like ${DEFAULT_URL}, got "${url}"`);
+  requireAddress(address);
   for (;;) {
-    const answered = await show({ url, key }, terminal);
+    const answered = await show(address, terminal);
     if (once) return answered;
     await clock.sleep(REFRESH_MS);
   }
 }
 
-async function show(address: TopAddress, terminal: Terminal): Promise<boolean> {
+async function show(address: ServerAddress, terminal: Terminal): Promise<boolean> {
   try {
     terminal.frame(topLines(address.url, await read(address)));
     return true;
@@ -114,27 +109,19 @@ async function show(address: TopAddress, terminal: Terminal): Promise<boolean> {
   }
 }
 
-/** `fetch` only says that it failed; why is below. */
-function reasonOf(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
-  return cause === undefined ? messageOf(error) : (errnoOf(cause) ?? messageOf(cause));
-}
-
-async function read(address: TopAddress): Promise<Reading> {
+async function read(address: ServerAddress): Promise<Reading> {
   const stats = await ask(address, 'v1/cache/stats', processStats);
   const minute = await ask(address, 'v1/cache/stats?window=1m', windowStats).catch(() => undefined);
   return { stats: stats.body, minute: minute?.body, nowMs: minute?.nowMs ?? stats.nowMs };
 }
 
-async function ask<Body>({ url, key }: TopAddress, path: string, schema: z.ZodType<Body>) {
-  const base = url.endsWith('/') ? url : `${url}/`;
-  const response = await fetch(new URL(path, base), {
+async function ask<Body>(address: ServerAddress, path: string, schema: z.ZodType<Body>) {
+  const response = await fetch(endpoint(address, path), {
     signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
-    ...(key && { headers: { authorization: `Bearer ${key}` } }),
+    headers: credentials(address),
   });
   const body: unknown = await response.json().catch(() => undefined);
-  if (!response.ok)
-    throw new Error(problem.safeParse(body).data?.error.message ?? `status ${response.status}`);
+  if (!response.ok) throw new Error(problemOf(response.status, body));
   const parsed = schema.safeParse(body);
   if (!parsed.success) throw new Error('it does not answer like radixkv');
   const told = Date.parse(response.headers.get('date') ?? '');

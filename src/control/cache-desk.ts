@@ -3,9 +3,12 @@
  * to look at the tree. Nothing here counts as a use, and nothing computes.
  */
 import type { Place } from '#radix';
-import type { KvCache } from '../cache/kv-cache.js';
+import { FOREIGN_OWNER, type OwnerHolding, type TierName } from '#storage';
+import type { Cleared, KvCache } from '../cache/kv-cache.js';
+import { bothOf, ownerOf } from '../cache/namespace-owner.js';
 import type { OutlinedNode } from '../cache/prefix-cache.js';
-import { segmentNamespace } from '../cache/segment-namespace.js';
+import { withoutSegment } from '../cache/segment-namespace.js';
+import { SHARED_NAMESPACE } from '../cache/shared-namespace.js';
 import { DEFAULT_CACHE, type Tier, type TierTokens, tokensOf } from '../serving/completion.js';
 import { excerptOf, type Miss, type MissExcerpt, missOf, SHOWN_AFTER_TOKENS } from '../serving/miss.js';
 import type { EncodedRequest, PromptEncoder } from '../serving/prompt-encoder.js';
@@ -19,6 +22,27 @@ export interface DeskParts {
   readonly chunkTokens: number;
   /** Bytes of a chunk. */
   readonly chunkBytes: number;
+  /** Forgets what other models left on the disk. @returns chunks */
+  readonly clearForeign: () => number;
+  /** What each owner takes of each tier below the device. */
+  readonly ownersBelow: () => Readonly<Record<TierName, ReadonlyMap<string, OwnerHolding>>>;
+}
+
+/** What an owner's KV takes below the device. */
+export interface OwnerReading {
+  readonly owner: string;
+  readonly host: OwnerHolding;
+  readonly disk: OwnerHolding;
+}
+
+const NO_HOLDING: OwnerHolding = { bytes: 0, chunks: 0, quotaBytes: undefined };
+
+/** What to forget of a part of the cache. */
+export interface ClearOrder {
+  /** What it begins with; default: anything. */
+  readonly prompt?: AskedPrompt | undefined;
+  /** The only tier to forget it in. */
+  readonly tier?: Tier | undefined;
 }
 
 /** A prompt, and whose. */
@@ -42,6 +66,11 @@ export interface NodeReading extends Omit<OutlinedNode, 'tokens'> {
   readonly bytes: number;
   /** How its text begins. */
   readonly text: string;
+}
+
+/** Chunks of other models and of public texts are no tenant's. */
+function isTenant(owner: string): boolean {
+  return owner !== FOREIGN_OWNER && owner !== SHARED_NAMESPACE;
 }
 
 /** Tokens of a node whose text is shown. */
@@ -96,15 +125,50 @@ export class CacheDesk {
   }
 
   /**
-   * Forgets all that is cached of a tenant, its passages too, in every tier or in one; what is in use is used to its
-   * end. @returns chunks below the device, and runs on it
+   * Forgets what is cached in parts of the cache, passages too: all of it, or what begins with a prompt, of chats with
+   * its messages; in every tier or in one. What is in use is used to its end; what is pinned stays.
+   * @throws RadixkvError as a completion of the prompt would
    */
-  clear(namespace: string, tier?: Tier): { readonly chunks: number; readonly runs: number } {
-    const parts = [namespace, segmentNamespace(namespace)].map((each) => this.#parts.cache.clear(each, tier));
+  clear(parts: readonly string[], { prompt, tier }: ClearOrder = {}): Cleared {
+    const prefix = prompt && this.encodePrefix(prompt);
+    const places = prefix === undefined ? parts.flatMap(bothOf) : parts;
+    const cleared = places.map((each) => this.#parts.cache.clear(each, { tier, prefix }));
+    const sum = (count: keyof Cleared) => cleared.reduce((total, each) => total + each[count], 0);
     return {
-      chunks: parts.reduce((sum, { chunks }) => sum + chunks, 0),
-      runs: parts.reduce((sum, { runs }) => sum + runs, 0),
+      chunks: sum('chunks'),
+      inUse: sum('inUse'),
+      pinned: sum('pinned'),
+      shared: sum('shared'),
+      runs: sum('runs'),
+      runsInUse: sum('runsInUse'),
     };
+  }
+
+  /** Forgets what other models left on the disk. @returns chunks */
+  clearForeign(): number {
+    return this.#parts.clearForeign();
+  }
+
+  /** What owners take, those that take most first; `of` is the only one to tell of. */
+  holdings(of?: string): OwnerReading[] {
+    const { host, disk } = this.#parts.ownersBelow();
+    const owners = of === undefined ? new Set([...host.keys(), ...disk.keys()]) : [of];
+    return Array.from(owners, (owner) => {
+      return { owner, host: host.get(owner) ?? NO_HOLDING, disk: disk.get(owner) ?? NO_HOLDING };
+    })
+      .filter(({ owner }) => isTenant(owner))
+      .toSorted((a, b) => b.host.bytes + b.disk.bytes - a.host.bytes - a.disk.bytes);
+  }
+
+  /** Whose KV is cached. */
+  owners(): string[] {
+    return [...new Set(this.#parts.cache.namespaces().map(ownerOf))].filter(isTenant);
+  }
+
+  /** The parts of the cache that an owner's salts set apart, and the one without. */
+  partsOf(owner: string): string[] {
+    const found = this.#parts.cache.namespaces().filter((each) => ownerOf(each) === owner);
+    return [...new Set(found.map(withoutSegment))];
   }
 
   /** The nodes right below a place in the tree of a tenant's prompts, the largest first. */
@@ -124,6 +188,15 @@ export class CacheDesk {
   encode({ prompt, promptField, namespace }: AskedPrompt): Int32Array {
     const asked = { prompt, promptField, tenant: namespace, namespace, cache: DEFAULT_CACHE };
     return this.#parts.prompts.encode(asked).tokens;
+  }
+
+  /**
+   * Tokens of the beginning of prompts; of a chat, its messages as they stand in any that goes on from them.
+   * @throws RadixkvError as a completion of it would
+   */
+  encodePrefix(asked: AskedPrompt): Int32Array {
+    const tokens = this.encode(asked);
+    return asked.prompt.kind === 'chat' ? this.#parts.prompts.encodeMessages(asked.prompt.messages) : tokens;
   }
 
   async #lookup(namespace: string, tokens: Int32Array): Promise<LookupReading> {

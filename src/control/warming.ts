@@ -43,8 +43,13 @@ const PRIORITY = 100;
 /** Before a prompt that found no place in the queue is tried again. */
 const RETRY_MS = 250;
 
-interface Job extends WarmReading {
+/** Whose a job is, and in which part of the cache it computes. */
+export interface WarmPlace {
+  readonly owner: string;
   readonly namespace: string;
+}
+
+interface Job extends WarmReading, WarmPlace {
   readonly tokens: readonly Int32Array[];
   readonly aborter: AbortController;
   readonly failures: WarmFailure[];
@@ -73,7 +78,7 @@ export class Warming {
   }
 
   /** @throws RadixkvError `queue_full`. */
-  create(namespace: string, tokens: readonly Int32Array[]): WarmReading {
+  create({ owner, namespace }: WarmPlace, tokens: readonly Int32Array[]): WarmReading {
     const waiting = [...this.#jobs.values()].filter(isUnderWay);
     if (waiting.length >= this.#limits.jobsMax) {
       throw new RadixkvError('queue_full', `${waiting.length} jobs are waiting already`, { retryAfterS: 10 });
@@ -82,6 +87,7 @@ export class Warming {
       id: `warm_${randomUUID().replaceAll('-', '')}`,
       status: 'queued',
       createdAtMs: this.#clock.now(),
+      owner,
       namespace,
       tokens,
       prompts: tokens.length,
@@ -100,14 +106,14 @@ export class Warming {
   }
 
   /** Undefined when the tenant has no such job, or it was done too long ago. */
-  get(namespace: string, id: string): WarmReading | undefined {
-    const job = this.#jobOf(namespace, id);
+  get(owner: string, id: string): WarmReading | undefined {
+    const job = this.#jobOf(owner, id);
     return job && readingOf(job);
   }
 
   /** Ends a job; what it computed stays. A job that is done stays so. */
-  cancel(namespace: string, id: string): WarmReading | undefined {
-    const job = this.#jobOf(namespace, id);
+  cancel(owner: string, id: string): WarmReading | undefined {
+    const job = this.#jobOf(owner, id);
     if (job === undefined) return undefined;
     if (isUnderWay(job)) job.status = 'cancelled';
     job.aborter.abort();
@@ -115,14 +121,14 @@ export class Warming {
   }
 
   /** Computes one prompt now, as its tenant's next request. @throws RadixkvError as a completion would. */
-  async computed(namespace: string, tokens: Int32Array): Promise<void> {
+  async computed(place: WarmPlace, tokens: Int32Array): Promise<void> {
     const aborter = new AbortController();
-    for await (const _ of this.#begin({ id: 'pin', namespace, aborter }, tokens, 0));
+    for await (const _ of this.#begin({ id: 'pin', ...place, aborter }, tokens, 0));
   }
 
   /** Cancels all jobs. */
   async close(): Promise<void> {
-    for (const job of this.#jobs.values()) this.cancel(job.namespace, job.id);
+    for (const job of this.#jobs.values()) this.cancel(job.owner, job.id);
     await this.#working;
   }
 
@@ -159,7 +165,7 @@ export class Warming {
 
   /** One token of answer is drawn, since the last token of a prompt is always computed. */
   #begin(
-    { id, namespace, aborter }: Pick<Job, 'id' | 'namespace' | 'aborter'>,
+    { id, owner, namespace, aborter }: Pick<Job, 'id' | 'owner' | 'namespace' | 'aborter'>,
     tokens: Int32Array,
     priority: number,
   ) {
@@ -167,7 +173,7 @@ export class Warming {
       id,
       prompt: { kind: 'tokens', tokens: [...tokens] },
       promptField: 'prompt',
-      tenant: namespace,
+      tenant: owner,
       namespace,
       n: 1,
       maxTokens: 1,
@@ -184,9 +190,9 @@ export class Warming {
     return [...this.#jobs.values()].find(({ status }) => status === 'queued');
   }
 
-  #jobOf(namespace: string, id: string): Job | undefined {
+  #jobOf(owner: string, id: string): Job | undefined {
     const job = this.#jobs.get(id);
-    return job?.namespace === namespace ? job : undefined;
+    return job?.owner === owner ? job : undefined;
   }
 
   #forgetOld(): void {

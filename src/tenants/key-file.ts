@@ -15,7 +15,7 @@ import { errnoOf, messageOf } from '../errno.js';
 import { RadixkvError } from '../errors.js';
 import { createApiKey, hashOfApiKey } from './api-key.js';
 import { MIGRATIONS } from './migrations.js';
-import type { KeyRecord, RateLimits, Role, Tenant } from './tenant.js';
+import type { ByteQuotas, KeyRecord, RateLimits, Role, Tenant } from './tenant.js';
 
 /** In the data directory. */
 export const KEYS_FILE = 'keys.sqlite';
@@ -29,6 +29,9 @@ interface SqlTenant {
   readonly created_ms: number;
   readonly requests_per_minute: number | null;
   readonly tokens_per_minute: number | null;
+  readonly host_bytes: number | null;
+  readonly disk_bytes: number | null;
+  readonly reads_shared: number;
 }
 
 interface SqlKey {
@@ -53,6 +56,8 @@ function prepareAll(database: Database.Database) {
     limit: database.prepare(
       'UPDATE tenants SET requests_per_minute = ?, tokens_per_minute = ? WHERE name = ?',
     ),
+    share: database.prepare('UPDATE tenants SET reads_shared = ? WHERE name = ?'),
+    quota: database.prepare('UPDATE tenants SET host_bytes = ?, disk_bytes = ? WHERE name = ?'),
   };
 }
 
@@ -100,6 +105,9 @@ export class KeyFile {
       createdAtMs: row.created_ms,
       requestsPerMinute: row.requests_per_minute ?? undefined,
       tokensPerMinute: row.tokens_per_minute ?? undefined,
+      hostBytes: row.host_bytes ?? undefined,
+      diskBytes: row.disk_bytes ?? undefined,
+      readsShared: row.reads_shared === 1,
     }));
   }
 
@@ -135,6 +143,16 @@ export class KeyFile {
   setLimits(name: string, { requestsPerMinute, tokensPerMinute }: RateLimits): boolean {
     const limits = [requestsPerMinute ?? null, tokensPerMinute ?? null];
     return guardDatabase(() => this.#sql.limit.run(...limits, name)).changes > 0;
+  }
+
+  /** Whether there is such a tenant, which now has these quotas. */
+  setQuotas(name: string, { hostBytes, diskBytes }: ByteQuotas): boolean {
+    return guardDatabase(() => this.#sql.quota.run(hostBytes ?? null, diskBytes ?? null, name)).changes > 0;
+  }
+
+  /** Whether there is such a tenant, which from now on reads the KV of public texts, or does not. */
+  setReadsShared(name: string, readsShared: boolean): boolean {
+    return guardDatabase(() => this.#sql.share.run(readsShared ? 1 : 0, name)).changes > 0;
   }
 
   close(): void {

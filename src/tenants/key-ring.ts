@@ -7,7 +7,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { RadixkvError } from '../errors.js';
 import { hashOfApiKey, idOfApiKey } from './api-key.js';
 import { KeyFile, type StoredKey } from './key-file.js';
-import type { Holder } from './tenant.js';
+import type { Holder, Tenant } from './tenant.js';
 
 interface Entry {
   readonly key: StoredKey;
@@ -19,8 +19,10 @@ export class KeyRing {
   readonly #isAlwaysRequired: boolean;
   /** Those that are not revoked, by id. */
   #entries: ReadonlyMap<string, Entry> = new Map();
+  #tenants: readonly Tenant[] = [];
   #wasUsed = false;
   #version: number | undefined;
+  #onTenants: (tenants: readonly Tenant[]) => void = () => {};
 
   private constructor(file: KeyFile, isAlwaysRequired: boolean) {
     this.#file = file;
@@ -55,6 +57,17 @@ export class KeyRing {
     throw new RadixkvError('invalid_api_key', 'The API key is not known, or was revoked.');
   }
 
+  /** Tells what tenants there are, now and whenever that was seen to have changed. */
+  watch(onTenants: (tenants: readonly Tenant[]) => void): void {
+    this.#onTenants = onTenants;
+    onTenants(this.#tenants);
+  }
+
+  /** By name, as of the last `admit`. */
+  get tenants(): readonly Tenant[] {
+    return this.#tenants;
+  }
+
   close(): void {
     this.#file.close();
   }
@@ -63,11 +76,13 @@ export class KeyRing {
     const version = this.#file.version;
     if (version === this.#version) return;
     const keys = this.#file.keys();
-    const tenants = new Map(this.#file.tenants().map((tenant) => [tenant.name, tenant]));
+    this.#tenants = this.#file.tenants();
+    const tenants = new Map(this.#tenants.map((tenant) => [tenant.name, tenant]));
     const valid = keys.filter(({ revokedAtMs }) => revokedAtMs === undefined);
     const holderOf = ({ tenant, role }: StoredKey): Holder => ({ tenant: tenants.get(tenant)!, role });
     this.#entries = new Map(valid.map((key) => [key.id, { key, holder: holderOf(key) }]));
     this.#wasUsed = keys.length > 0;
     this.#version = version;
+    this.#onTenants(this.#tenants);
   }
 }

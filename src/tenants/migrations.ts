@@ -20,4 +20,7 @@ export const MIGRATIONS: readonly string[] = [
     created_ms REAL NOT NULL,
     revoked_ms REAL
   ) STRICT`,
+  `ALTER TABLE tenants ADD COLUMN host_bytes INTEGER;
+  ALTER TABLE tenants ADD COLUMN disk_bytes INTEGER`,
+  `ALTER TABLE tenants ADD COLUMN reads_shared INTEGER NOT NULL DEFAULT 0`,
 ];

@@ -11,8 +11,16 @@ export interface RateLimits {
   readonly tokensPerMinute: number | undefined;
 }
 
-export interface Tenant extends RateLimits {
+/** Bytes of KV in each tier; undefined: as many as there are. */
+export interface ByteQuotas {
+  readonly hostBytes: number | undefined;
+  readonly diskBytes: number | undefined;
+}
+
+export interface Tenant extends RateLimits, ByteQuotas {
   readonly name: string;
+  /** Whether it reads the KV of public texts. */
+  readonly readsShared: boolean;
   /** 64 hex digits that neither the name nor a key tells: where its KV and documents are. */
   readonly namespace: string;
   readonly createdAtMs: number;
@@ -32,4 +40,18 @@ export interface KeyRecord {
 export interface Holder {
   readonly tenant: Tenant;
   readonly role: Role;
+}
+
+/** What tenants may take in each tier, by namespace. */
+export function quotasOf(
+  tenants: readonly Tenant[],
+): Readonly<Record<'host' | 'disk', ReadonlyMap<string, number>>> {
+  const of = (bytes: (tenant: Tenant) => number | undefined) =>
+    new Map(
+      tenants.flatMap((tenant) => {
+        const quota = bytes(tenant);
+        return quota === undefined ? [] : [[tenant.namespace, quota] as const];
+      }),
+    );
+  return { host: of(({ hostBytes }) => hostBytes), disk: of(({ diskBytes }) => diskBytes) };
 }

@@ -18,6 +18,7 @@ import type { KvLayout } from '../layout.js';
 import type { LoadOutcome, LowerStore } from '../lower-store.js';
 import type { PolicyName } from '../policy/index.js';
 import { type Resident, retentionOf } from '../resident.js';
+import type { OwnerHolding } from '../resident-owner.js';
 import { Residents } from '../residents.js';
 import type { ClassHolding, Shares } from '../shares.js';
 import type {
@@ -67,6 +68,8 @@ export interface DiskStoreOptions {
   readonly pinShare?: number | undefined;
   /** Default: all chunks are of one class. */
   readonly shares?: Shares | undefined;
+  /** Whose the chunks of a namespace are, for quotas; default: each namespace is an owner. */
+  readonly ownerOf?: ((namespace: string) => string) | undefined;
   readonly onEvict?: OnEvict | undefined;
   /**
    * These chunks are on the disk; each comes after its parent. They are found when the store is open, unless `onEvict`
@@ -102,13 +105,14 @@ export class DiskStore implements LowerStore {
   readonly #used = new Set<ChunkKey>();
   /** Left while nobody had the directory. */
   readonly #leftMeanwhile = new Set<ChunkKey>();
+  #quotas: ReadonlyMap<string, number> = new Map();
   #isAskingFree = false;
   #beingWrittenBytes = 0;
   #chunks = 0;
   #foreignBytes = 0;
 
   private constructor(options: DiskStoreOptions) {
-    const { layout, capacityBytes, freeBytesMin, clock, policy, pinShare, shares } = options;
+    const { layout, capacityBytes, freeBytesMin, clock, policy, pinShare, shares, ownerOf } = options;
     this.chunkBytes = layout.chunkBytes;
     this.#codec = createCodec(options.codec, layout);
     this.#onEvict = options.onEvict ?? (() => {});
@@ -120,6 +124,7 @@ export class DiskStore implements LowerStore {
       policy,
       pinShare,
       shares,
+      ownerOf,
       onLeave: (chunk, reason) => this.#left(chunk, reason),
       onFree: () => {},
     });
@@ -183,6 +188,17 @@ export class DiskStore implements LowerStore {
     return this.#residents.classes();
   }
 
+  /** What each owner takes; chunks of other models are of `FOREIGN_OWNER`. */
+  owners(): ReadonlyMap<string, OwnerHolding> {
+    return this.#residents.owners();
+  }
+
+  /** See `Residents.setQuotas`. They hold from when the store is open. */
+  setQuotas(quotas: ReadonlyMap<string, number>): void {
+    this.#quotas = quotas;
+    if (this.state === 'open') this.#residents.setQuotas(quotas);
+  }
+
   /** For metrics. */
   reading() {
     return {
@@ -222,7 +238,7 @@ export class DiskStore implements LowerStore {
   }
 
   pinTtlMs(key: ChunkKey): number | undefined {
-    return this.#find(key)?.pinTtlMs;
+    return this.has(key) ? this.#residents.pinTtlMs(key) : undefined;
   }
 
   async read(key: ChunkKey, into: Uint8Array): Promise<ReadOutcome> {
@@ -280,6 +296,12 @@ export class DiskStore implements LowerStore {
     const present = keys.filter((key) => this.has(key));
     this.#residents.retain(present, retention);
     this.#writeDown(present);
+  }
+
+  /** Removes what other models, layouts or encryption keys left here. @returns how many chunks that were */
+  removeForeign(): number {
+    const foreign = [...this.#residents.all()].filter(({ data }) => !data.isOwn);
+    return foreign.filter(({ key }) => this.#residents.remove(key, 'deleted')).length;
   }
 
   lease(key: ChunkKey): boolean {
@@ -413,6 +435,7 @@ export class DiskStore implements LowerStore {
       },
       finish: async (backend, report) => {
         await taking.finish({ isWhole: true });
+        this.#residents.setQuotas(this.#quotas);
         backend.remove([...this.#leftMeanwhile]);
         this.#leftMeanwhile.clear();
         this.#count(report);

@@ -20,6 +20,9 @@ export interface DiskChunk {
   isExact: boolean;
 }
 
+/** Whose chunks of other models are, whoever had them computed. */
+export const FOREIGN_OWNER = 'foreign';
+
 export class DiskTakeIn {
   readonly #residents: Residents<DiskChunk>;
   readonly #leftMeanwhile: Set<ChunkKey>;
@@ -78,7 +81,14 @@ function residentOf(chunk: LoadedChunk): LoadedResident<DiskChunk> {
   const data: DiskChunk = { identity: { key, parent, namespace, tokens }, isOwn, isExact };
   const retention = { priority, ...(ttlMs !== undefined && { ttlMs }) };
   return {
-    chunk: { key, parent, namespace, bytes: chargedBytes(chunk.fileBytes), data, retention },
+    chunk: {
+      key,
+      parent,
+      namespace: isOwn ? namespace : FOREIGN_OWNER,
+      bytes: chargedBytes(chunk.fileBytes),
+      data,
+      retention,
+    },
     history: { createdAtMs, ...usage },
   };
 }

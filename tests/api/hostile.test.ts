@@ -10,7 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { createChecksum } from '#storage';
 import { createApp } from '../../src/api/app.js';
+import { ARCHIVE_TYPE } from '../../src/api/archive-routes.js';
 import { DEFAULT_TIMEOUTS, type RunningServer, startServer } from '../../src/api/server.js';
 import { type TestBackend, testBackend } from '../support/backend.js';
 import { TestKeys } from '../support/key-files.js';
@@ -21,21 +23,36 @@ const DEPTH = 100_000;
 const directory = mkdtempSync(join(tmpdir(), 'radixkv-hostile-api-'));
 const keys = new TestKeys();
 const key = keys.create('victim');
+const admin = keys.create('ops', 'admin');
+const checksum = await createChecksum();
 let backend: TestBackend;
 let server: RunningServer;
+/** Of an archive that this server made: what it says of itself, and how its first chunk begins. */
+let own: Record<string, unknown>;
+let firstHead: Buffer;
 
 before(async () => {
   const unused = { after: () => undefined };
   backend = await testBackend(unused, { documentsFile: join(directory, 'documents.sqlite') });
-  const { service, statistics, documents } = backend;
+  const { service, statistics, documents, controls } = backend;
   assert(documents !== undefined);
   server = await startServer({
-    app: createApp({ service, statistics, documents, access: keys.access() }),
+    app: createApp({ service, statistics, documents, controls, access: keys.access() }),
     host: '127.0.0.1',
     port: 0,
     shutdownTimeoutMs: 0,
     timeouts: { ...DEFAULT_TIMEOUTS, headersMs: 300, requestMs: 600, checkMs: 50 },
   });
+  await send({ path: '/v1/completions', body: text({ prompt: 'x'.repeat(40) }) });
+  const answer = await fetch(`${server.url}/v1/cache/export`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+    body: JSON.stringify({ model: MODEL() }),
+  });
+  const made = Buffer.from(await answer.arrayBuffer());
+  const end = 16 + made.readUInt32LE(12);
+  own = JSON.parse(made.toString('utf8', 16, end));
+  firstHead = made.subarray(end, end + 216 + made.readUInt32LE(end + 24));
 });
 after(async () => {
   await server.close();
@@ -94,6 +111,60 @@ type Row = [what: string, statuses: readonly number[], act: () => Promise<{ stat
 const REFUSED = [400];
 const document = (id: string, method = 'GET', body?: string) =>
   send({ path: `/v1/documents/${id}`, method, ...(body !== undefined && { body }) });
+
+const MODEL = () => backend.service.model.id;
+const ADMIN = () => ({ authorization: `Bearer ${admin}` });
+const steer = (path: string, body: string) => send({ path: `/v1/cache/${path}`, body });
+const archive = (body: Uint8Array, headers: Record<string, string> = {}, query = '') =>
+  send({
+    path: `/v1/cache/import${query}`,
+    headers: { 'content-type': ARCHIVE_TYPE, ...headers },
+    body: new Uint8Array(body),
+  });
+
+/** What this server says of archives of its own, changed. */
+function described(changes: Record<string, unknown>): string {
+  return JSON.stringify({ ...own, ...changes });
+}
+
+/** An archive that claims to be what it is not. @param chunk a number of the head of its first chunk: where, and what */
+function bomb(lies: {
+  readonly description?: string;
+  readonly descriptionBytes?: number;
+  readonly chunk?: readonly [at: number, value: number];
+}): Buffer {
+  const description = Buffer.from(lies.description ?? described({}));
+  const header = Buffer.alloc(16);
+  header.write('RKVARCH');
+  header.writeUInt16LE(1, 8);
+  header.writeUInt32LE(lies.descriptionBytes ?? description.byteLength, 12);
+  const head = Buffer.from(firstHead);
+  if (lies.chunk !== undefined) head.writeUInt32LE(lies.chunk[1], lies.chunk[0]);
+  head.writeBigUInt64LE(checksum(head.subarray(16)), 8);
+  return Buffer.concat([header, description, head, Buffer.alloc(4096)]);
+}
+
+/** An upload that goes on until it is answered. */
+async function endless(headers: Record<string, string>) {
+  const zeros = new ReadableStream({
+    start: (controller) => controller.enqueue(bomb({})),
+    pull: async (controller) => {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      controller.enqueue(new Uint8Array(65_536));
+    },
+  });
+  const response = await fetch(`${server.url}/v1/cache/import`, {
+    method: 'POST',
+    headers: { 'content-type': ARCHIVE_TYPE, ...headers },
+    body: zeros,
+    duplex: 'half',
+    signal: AbortSignal.timeout(20_000),
+  });
+  return { status: response.status, text: await response.text() };
+}
+
+/** Made ahead, since the server of this test gives a request 600 ms. */
+const GZIPPED = gzipSync(Buffer.alloc(10 * MIB));
 
 const rows: Row[] = [
   // JSON
@@ -399,6 +470,117 @@ const rows: Row[] = [
         headers: { 'content-type': 'application/x-ndjson' },
         body: 'x'.repeat(9 * MIB),
       }),
+  ],
+  // Steering
+  ['a lookup of __proto__', REFUSED, () => steer('lookup', '{"__proto__":{"prompt":"x"}}')],
+  [
+    'a prefix to forget whose body got lost',
+    REFUSED,
+    () => send({ path: '/v1/cache?by=prefix', method: 'DELETE' }),
+  ],
+  [
+    'a body to forget that was not announced',
+    REFUSED,
+    () => send({ path: '/v1/cache', method: 'DELETE', body: text({}) }),
+  ],
+  ['another tenant to forget', [403], () => send({ path: '/v1/cache?tenant=other', method: 'DELETE' })],
+  ['all tenants to forget', [403], () => send({ path: '/v1/cache?tenant=*', method: 'DELETE' })],
+  ['all models to forget', [403], () => send({ path: '/v1/cache?model=*', method: 'DELETE' })],
+  ['a tenant like a path', REFUSED, () => send({ path: '/v1/cache?tenant=../other', method: 'DELETE' })],
+  [
+    'a place of 14,000 characters',
+    REFUSED,
+    () => send({ path: `/v1/cache/tree?place=${'1.'.repeat(7000)}1`, method: 'GET' }),
+  ],
+  [
+    '257 prompts to warm',
+    REFUSED,
+    () =>
+      steer(
+        'warm',
+        JSON.stringify({ model: MODEL(), prompts: Array.from({ length: 257 }, () => ({ prompt: 'x' })) }),
+      ),
+  ],
+  [
+    'a pin for 10^12 seconds',
+    REFUSED,
+    () => steer('pins', JSON.stringify({ model: MODEL(), prompt: 'x', ttl_seconds: 1e12 })),
+  ],
+  [
+    'a pin of a priority of 1e999',
+    REFUSED,
+    () => steer('pins', `{"model":"${MODEL()}","prompt":"x","priority":1e999}`),
+  ],
+  [
+    'an event of number 10^30',
+    REFUSED,
+    () => send({ path: `/v1/cache/events?after=1${'0'.repeat(30)}`, method: 'GET' }),
+  ],
+  ['another tenant to export', [403], () => steer('export?tenant=other', JSON.stringify({ model: MODEL() }))],
+  [
+    'a public text, from a user',
+    [403],
+    () => steer('shared', JSON.stringify({ model: MODEL(), prompt: 'x'.repeat(40) })),
+  ],
+  [
+    'a public text of __proto__',
+    REFUSED,
+    () => send({ path: '/v1/cache/shared', headers: ADMIN(), body: '{"__proto__":{"prompt":"x"}}' }),
+  ],
+  [
+    'a public text to end, from a user',
+    [403],
+    () => send({ path: '/v1/cache/shared/..%2f1', method: 'DELETE' }),
+  ],
+  [
+    'the namespace of public texts as a tenant',
+    REFUSED,
+    () => send({ path: '/v1/cache?tenant=shared:', method: 'DELETE', headers: ADMIN() }),
+  ],
+  [
+    '10^30 rows of tenants',
+    REFUSED,
+    () => send({ path: `/v1/cache/tenants?limit=1${'0'.repeat(30)}`, method: 'GET' }),
+  ],
+  // Archives
+  ['an empty archive', REFUSED, () => archive(Buffer.alloc(0))],
+  ['an archive of zeros', REFUSED, () => archive(Buffer.alloc(MIB))],
+  ['a zip for an archive', REFUSED, () => archive(Buffer.from('PK\u0003\u0004'.repeat(1000)))],
+  ['10 MiB in 10 KiB of gzip for an archive', [415], () => archive(GZIPPED, { 'content-encoding': 'gzip' })],
+  ['an archive whose description has 4 GiB', [413], () => archive(bomb({ descriptionBytes: 0xffff_ffff }))],
+  [
+    'an archive whose description is a list of 2,000 lists',
+    REFUSED,
+    () => archive(bomb({ description: '['.repeat(2000) + ']'.repeat(2000) })),
+  ],
+  [
+    'an archive described by __proto__',
+    REFUSED,
+    () => archive(bomb({ description: '{"__proto__":{"polluted":1,"model":"x"}}' })),
+  ],
+  [
+    'an archive of another model',
+    [409],
+    () => archive(bomb({ description: described({ fingerprint: '0'.repeat(64) }) })),
+  ],
+  [
+    'an archive sealed under a key that nobody has',
+    [409],
+    () => archive(bomb({ description: described({ keyId: 'f'.repeat(16) }) })),
+  ],
+  ['an archive that is not sealed, from a user', [403], () => archive(bomb({}))],
+  ['a chunk whose meta has 4 GiB', REFUSED, () => archive(bomb({ chunk: [24, 0xffff_ffff] }), ADMIN())],
+  ['a chunk whose payload has 4 GiB', REFUSED, () => archive(bomb({ chunk: [28, 0xffff_ffff] }), ADMIN())],
+  ['a chunk that decodes to 4 GiB', REFUSED, () => archive(bomb({ chunk: [32, 0xffff_ffff] }), ADMIN())],
+  ['an archive of zeros that never ends', REFUSED, () => endless(ADMIN())],
+  ['an archive for a tenant like a path', REFUSED, () => archive(bomb({}), ADMIN(), '?tenant=../x')],
+  [
+    'an archive that never comes',
+    [400, 408],
+    () =>
+      raw(
+        `${HEAD('/v1/cache/import').replace('application/json', ARCHIVE_TYPE).replace(key, admin)}transfer-encoding: chunked\r\n\r\n2\r\nRK\r\n`,
+      ),
   ],
 ];
 

@@ -201,6 +201,10 @@ suite('the document', () => {
           body: JSON.stringify(body),
           headers: { 'content-type': 'application/json' },
         }),
+        ...(each.upload !== undefined && {
+          body: await archive(each.upload),
+          headers: { 'content-type': each.upload },
+        }),
         ...(each.lines && {
           body: `{"id": "boat", "text": "It brings flour."}\n{"id": "boat"}\n`,
           headers: { 'content-type': 'application/x-ndjson' },
@@ -248,6 +252,17 @@ suite('the document', () => {
       [],
     );
   });
+
+  /** One that this server made. */
+  async function archive(type: string): Promise<ArrayBuffer> {
+    const response = await fetch(`${server.url}/v1/cache/export`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: parts.service.model.id }),
+    });
+    assert.equal(response.headers.get('content-type'), type);
+    return response.arrayBuffer();
+  }
 
   /** Reads the kept events until there was one of each type, each of them checked. */
   async function readEvents(each: Operation): Promise<void> {

@@ -57,6 +57,6 @@ test('what host memory had to evict is regretted when a prompt computes it again
 test('what was deleted is not regretted', async (t) => {
   const backend = await testBackend(t);
   await regretOf(backend, PROMPT);
-  backend.controls.desk.clear('');
+  backend.controls.desk.clear(['']);
   assert.equal(await regretOf(backend, PROMPT), 0);
 });

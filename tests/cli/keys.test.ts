@@ -68,11 +68,15 @@ test('tenants set changes the limits it names, and list shows them', async (t) =
   const { run } = shell(t);
   await run('keys create --tenant acme');
   await run('tenants set acme --requests-per-minute 60 --tokens-per-minute 1000');
-  const { printed } = await run('tenants set acme --requests-per-minute none');
-  assert.deepEqual(printed, ['acme: requests a minute: none, prompt tokens a minute: 1000']);
+  await run('tenants set acme --host-bytes 1.5GiB --shared on');
+  const { printed } = await run('tenants set acme --requests-per-minute none --disk-bytes none');
+  assert.deepEqual(printed, [
+    'acme: requests a minute: none, prompt tokens a minute: 1000, host memory: 1.5 GiB, disk: none, shared texts: on',
+  ]);
   const [row] = JSON.parse((await run('tenants list --json')).printed.join());
   assert.deepEqual([row.name, row.requests_per_minute, row.tokens_per_minute], ['acme', null, 1000]);
-  assert.match((await run('tenants list')).printed[1]!, /^acme +2\S+Z +none +1000$/);
+  assert.deepEqual([row.host_bytes, row.disk_bytes, row.shared], [1.5 * 1024 ** 3, null, true]);
+  assert.match((await run('tenants list')).printed[1]!, /^acme +2\S+Z +none +1000 +1.5 GiB +none +on$/);
 });
 
 const refused: [line: string, message: RegExp][] = [
@@ -83,6 +87,8 @@ const refused: [line: string, message: RegExp][] = [
   ['tenants set nobody --requests-per-minute 1', /there is no tenant "nobody"/],
   ['tenants set acme --requests-per-minute 0', /--requests-per-minute must be a whole number from 1/],
   ['tenants set acme --tokens-per-minute 1e6', /--tokens-per-minute must be/],
+  ['tenants set acme --shared yes', /--shared must be on or off, got "yes"/],
+  ['tenants set acme --host-bytes 512M', /--host-bytes must be a size such as 512MiB/],
   ['tenants set acme --tokens-per-minute 1000000001', /must be at most 1,000,000,000/],
 ];
 for (const [line, message] of refused) {

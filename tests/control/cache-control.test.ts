@@ -3,49 +3,12 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
-import supertest from 'supertest';
-import { createApp } from '../../src/api/app.js';
-import type { BackendOptions } from '../../src/server.js';
-import { type TestBackend, TINY_CHUNK_BYTES, TINY_TOKEN_BYTES, testBackend } from '../support/backend.js';
+import { TINY_CHUNK_BYTES, TINY_TOKEN_BYTES } from '../support/backend.js';
+import { type Served, served } from '../support/served.js';
 
 const SYSTEM = 'You answer all questions about the lighthouse and its keepers, in one sentence each. '.repeat(
   3,
 );
-
-interface Served {
-  readonly backend: TestBackend;
-  readonly model: string;
-  /** Sends a request as a tenant; '' has no key. */
-  readonly send: (
-    method: 'post' | 'get' | 'delete',
-    path: string,
-    body?: object,
-    key?: string,
-  ) => Promise<supertest.Response>;
-  readonly complete: (prompt: string, key?: string) => Promise<supertest.Response>;
-}
-
-async function served(
-  t: { after(hook: () => Promise<void>): void },
-  options: Partial<BackendOptions> = {},
-): Promise<Served> {
-  const backend = await testBackend(t, options);
-  const { service, statistics, controls } = backend;
-  const app = createApp({ service, statistics, controls });
-  const model = service.model.id;
-  const send: Served['send'] = async (method, path, body, key = '') => {
-    const sent = supertest(app)[method](path);
-    if (key !== '') sent.set('authorization', `Bearer ${key}`);
-    return body === undefined ? sent : sent.send(body);
-  };
-  const complete: Served['complete'] = async (prompt, key) => {
-    const answer = await send('post', '/v1/completions', { model, prompt, max_tokens: 1 }, key);
-    assert.equal(answer.status, 200, answer.text);
-    await backend.scheduler.idle();
-    return answer;
-  };
-  return { backend, model, send, complete };
-}
 
 const chat = (system: string, ...rest: readonly string[]) => [
   { role: 'system', content: system },
@@ -302,7 +265,14 @@ suite('clearing', () => {
       (await send('post', '/v1/cache/lookup', { model, prompt }, key)).body.cached_tokens;
     for (const key of ['one', 'two']) await complete(prompt, key);
     const { body } = await send('delete', '/v1/cache', undefined, 'one');
-    assert.deepEqual(body, { object: 'cache.cleared', tier: null, runs: 1, chunks: 12 });
+    assert.deepEqual(body, {
+      object: 'cache.cleared',
+      tier: null,
+      chunks: 12,
+      runs: 1,
+      in_use: { chunks: 0, runs: 0 },
+      kept: { pinned: 0, shared: 0 },
+    });
     assert.equal(await cached('one'), 0);
     assert.equal(await cached('two'), 199);
     assert.equal((await complete(prompt, 'one')).body.timings.computed_tokens, 200);

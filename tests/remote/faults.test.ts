@@ -40,7 +40,7 @@ async function load(backend: TestBackend, answers: ReadonlyMap<number, string>, 
     const which = i % PROMPTS;
     if (i % 4 === 0) {
       backend.cache.dropWarm();
-      backend.cache.clear('', 'host');
+      backend.cache.clear('', { tier: 'host' });
     }
     const answer = ask(backend, { prompt: prompt(which), namespace: i % 3 === 0 ? `new ${i}` : '' });
     asked.push(answer.then(({ text }) => assert.equal(text, answers.get(which))));

@@ -230,7 +230,7 @@ suite('writing', () => {
     await ask(first, { prompt: PROMPT, maxTokens: 1 });
     await written(first);
     assert((await redis.chunks()).length > 0);
-    first.controls.desk.clear('');
+    first.controls.desk.clear(['']);
     await until(async () => (await redis.chunks()).length === 0, 'they go');
   });
 });
