@@ -7,7 +7,7 @@ import type { BlendProfile } from './profile.js';
 export const BUILT_IN_PROFILES: readonly BlendProfile[] = [
   {
     version: 2,
-    fingerprint: 'ec0f6e3fbc3682b2116fe7c37844ee68c5848edd2937c6d9d3ec444443c81a2d',
+    fingerprint: '6e230407798ff389d3685dd5a5e30e6f506bff7e77e71f863719547f678967c4',
     data: 'the handbook of an island (comes along)',
     questions: 12,
     passages: 8,

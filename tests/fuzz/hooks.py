@@ -1,4 +1,4 @@
-"""What schemathesis is told about this API: how lines of JSON are sent."""
+"""What schemathesis is told about this API: how lines of JSON and archives are sent."""
 
 import json
 
@@ -13,3 +13,10 @@ def lines(ctx, value):
         return value.encode("utf-8", errors="replace")
     items = value if isinstance(value, list) else [value]
     return b"".join(json.dumps(item).encode() + b"\n" for item in items)
+
+
+@schemathesis.serializer("application/vnd.radixkv.archive")
+def archive(ctx, value):
+    if isinstance(value, bytes):
+        return value
+    return str(value).encode("utf-8", errors="replace")
