@@ -18,7 +18,7 @@ const ANSWER = z.object({
   usage: z.object({ prompt_tokens: z.number(), completion_tokens: z.number() }),
   timings: z.object({
     ttft_ms: z.number(),
-    cached_tokens: z.object({ device: z.number(), host: z.number(), disk: z.number() }),
+    cached_tokens: z.object({ device: z.number(), host: z.number(), disk: z.number(), remote: z.number() }),
     computed_tokens: z.number(),
   }),
 });
@@ -40,7 +40,7 @@ const STATS = z.object({
   prompt_tokens: z.number(),
   cached_tokens: z.number(),
   computed_tokens: z.number(),
-  by_tier: z.object({ device: TIER, host: TIER, disk: TIER }),
+  by_tier: z.object({ device: TIER, host: TIER, disk: TIER, remote: TIER }),
   /** Null without a disk tier. */
   disk: z
     .object({
@@ -49,6 +49,8 @@ const STATS = z.object({
       faults: z.record(z.string(), z.number()),
     })
     .nullable(),
+  /** Null without a remote tier. */
+  remote: z.object({ state: z.string(), writing_paused: z.boolean(), queued_chunks: z.number() }).nullable(),
 });
 
 export type CacheStats = z.infer<typeof STATS>;
@@ -70,7 +72,12 @@ export interface Reply {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly computedTokens: number;
-  readonly cached: { readonly device: number; readonly host: number; readonly disk: number };
+  readonly cached: {
+    readonly device: number;
+    readonly host: number;
+    readonly disk: number;
+    readonly remote: number;
+  };
   /** From the sending of the request to the end of its answer, as the client sees it. */
   readonly wallMs: number;
 }

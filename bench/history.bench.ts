@@ -31,8 +31,8 @@ const BATCHES = 100;
 const USAGE = {
   promptTokens: 1300,
   completionTokens: 96,
-  cachedTokens: { device: 512, host: 0, disk: 64 },
-  blendedTokens: { device: 0, host: 124, disk: 0 },
+  cachedTokens: { device: 512, host: 0, disk: 64, remote: 0 },
+  blendedTokens: { device: 0, host: 124, disk: 0, remote: 0 },
   computedTokens: 600,
 };
 const TIMINGS = { queueMs: 1, loadMs: 2, prefillMs: 100, blend: undefined, decodeMs: 900, ttftMs: 101 };

@@ -30,6 +30,7 @@ import { createPeer } from './peer.js';
 import { measureQuality, qualityTable } from './quality.js';
 import { radixBench } from './radix.bench.js';
 import { recordingBench, recordingLine } from './recording.bench.js';
+import { remoteBench, remoteTables } from './remote.bench.js';
 import { type BenchResult, machineFacts, readResult, resultPath, writeResult } from './results.js';
 import { sharedDecodeBench, sharedDecodeTable } from './shared-decode.bench.js';
 import { soak } from './soak.js';
@@ -59,8 +60,8 @@ interface Options {
   readonly llamaServer: string;
   readonly slots: number;
   readonly trace?: string;
-  readonly remote?: string;
   readonly device: GpuProvider;
+  readonly remote?: string;
 }
 
 type Measured = Pick<BenchResult, 'rows' | 'peer' | 'measures'>;
@@ -203,6 +204,18 @@ async function disk({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...size, speeds, startUp } };
 }
 
+async function sharedRemote({ gguf, threads, weights, quick }: Options): Promise<Measured> {
+  const measures = await remoteBench({
+    gguf: gguf ?? (await defaultGguf()),
+    threads,
+    weights,
+    isQuick: quick ?? false,
+    onNotice,
+  });
+  console.log(remoteTables(measures));
+  return { rows: [], measures: { weights, ...measures } };
+}
+
 /** A failed verdict is the exit code's business, and the result is written all the same. */
 async function soaked({ minutes, quick }: Options): Promise<Measured> {
   const record = await soak({ seconds: quick ? 30 : minutes * 60, seed: SOAK_SEED, onNotice });
@@ -214,6 +227,19 @@ async function soaked({ minutes, quick }: Options): Promise<Measured> {
   const rssBytesMax = Math.max(...samples.map(({ rssBytes }) => rssBytes));
   const measures = { verdicts, ...counts, samples: samples.length, hitRates, rssBytesMax, pauses };
   return { rows: [], measures };
+}
+
+async function device({ gguf, threads, quick, device: provider }: Options): Promise<Measured> {
+  const measures = await deviceBench({
+    provider,
+    threads,
+    quick: quick ?? false,
+    gguf: async () => gguf ?? defaultGguf(),
+    wantsReal: gguf !== undefined,
+    onNotice,
+  });
+  console.log(deviceTable(measures));
+  return { rows: [], measures: { ...measures } };
 }
 
 async function lookup({ gguf, threads, weights, quick }: Options): Promise<Measured> {
@@ -234,19 +260,6 @@ async function recording({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...measures } };
 }
 
-async function device({ gguf, threads, quick, device: provider }: Options): Promise<Measured> {
-  const measures = await deviceBench({
-    provider,
-    threads,
-    quick: quick ?? false,
-    gguf: async () => gguf ?? defaultGguf(),
-    wantsReal: gguf !== undefined,
-    onNotice,
-  });
-  console.log(deviceTable(measures));
-  return { rows: [], measures: { ...measures } };
-}
-
 /** Of the counts that the server keeps, not of a benchmark's numbers (statistics.ts). */
 async function statistics({ quick }: Options): Promise<Measured> {
   const measures = await historyBench({ requests: 10_000_000, reads: quick ? 50 : 1000 });
@@ -254,8 +267,8 @@ async function statistics({ quick }: Options): Promise<Measured> {
   return { rows: [], measures: { ...measures } };
 }
 
-async function nodes({ quick, remote }: Options): Promise<Measured> {
-  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(remote !== undefined && { remote }) });
+async function nodes({ quick, remote: url }: Options): Promise<Measured> {
+  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(url !== undefined && { remote: url }) });
   console.log(nodesTable(rows));
   return { rows: [], measures: { rows } };
 }
@@ -268,9 +281,10 @@ async function measure(what: string, options: Options): Promise<Measured> {
   if (what === 'shared-decode') return sharedDecode(options);
   if (what === 'load') return load(options);
   if (what === 'gaps') return gaps(options);
-  if (what === 'nodes') return nodes(options);
   if (what === 'device') return device(options);
+  if (what === 'nodes') return nodes(options);
   if (what === 'disk') return disk(options);
+  if (what === 'remote') return sharedRemote(options);
   if (what === 'soak') return soaked(options);
   if (what === 'statistics') return statistics(options);
   if (what === 'lookup') return lookup(options);
@@ -318,9 +332,10 @@ const program = new Command('npm run bench --')
       'shared-decode',
       'gaps',
       'load',
-      'nodes',
       'device',
+      'nodes',
       'disk',
+      'remote',
       'isolation',
       'soak',
       'statistics',
@@ -345,10 +360,10 @@ const program = new Command('npm run bench --')
   .option('--rounds <count>', 'how often each server runs (load)', Number, 1)
   .option('--llama-server <path>', "llama.cpp's server (load)", 'llama-server')
   .option('--slots <count>', 'chats that it answers at the same time (load)', Number, 8)
-  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
   .addOption(
     new Option('--device <provider>', 'the GPU (device)').choices(['webgpu', 'cuda']).default('webgpu'),
   )
+  .option('--remote <url>', 'remote tier that the nodes may use (nodes)')
   .option('--trace <file>', 'another trace than the default one (trace)')
   .option('--url <url>', 'running server (overhead, liveness)', 'http://127.0.0.1:8080')
   .option('--model <name>', 'model of the running server (overhead, liveness)', 'smollm2-135m-instruct')

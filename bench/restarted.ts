@@ -38,7 +38,7 @@ export class RestartedServer {
     try {
       await server.ask({ prompt: WARM_UP, maxTokens: 1 });
       const reply = await server.ask({ prompt: [...cached, ...fresh], maxTokens: 1 });
-      assert.deepEqual(reply.cached, { device: 0, host: 0, disk: cached.length });
+      assert.deepEqual(reply.cached, { device: 0, host: 0, disk: cached.length, remote: 0 });
       return reply.wallMs;
     } finally {
       await server.kill();

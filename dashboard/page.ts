@@ -40,13 +40,13 @@ export const PAGE: string = `<!doctype html>
   <dl class="tiles" id="hit-tiles"></dl>
   <ul class="legend" aria-hidden="true">
     <li><i class="fill-device"></i> device</li><li><i class="fill-host"></i> host</li>
-    <li><i class="fill-disk"></i> disk</li><li><i class="fill-computed"></i> computed</li>
+    <li><i class="fill-disk"></i> disk</li><li><i class="fill-remote"></i> remote</li><li><i class="fill-computed"></i> computed</li>
   </ul>
   <svg id="hit-chart" class="chart" role="img" aria-labelledby="hit-chart-title"><title id="hit-chart-title">Prompt tokens by where their KV came from</title></svg>
   <details id="hit-details"><summary>As a table</summary>
     <div class="scroll" tabindex="0" role="region" aria-label="Table of the hit rate"><table>
       <caption>Prompt tokens by where their KV came from</caption>
-      <thead><tr><th scope="col">From</th><th scope="col">Prompt tokens</th><th scope="col">Device</th><th scope="col">Host</th><th scope="col">Disk</th><th scope="col">Computed</th></tr></thead>
+      <thead><tr><th scope="col">From</th><th scope="col">Prompt tokens</th><th scope="col">Device</th><th scope="col">Host</th><th scope="col">Disk</th><th scope="col">Remote</th><th scope="col">Computed</th></tr></thead>
       <tbody id="hit-rows"></tbody>
     </table></div>
   </details>

@@ -5,7 +5,7 @@
  * Only fields that are shown are named here.
  */
 
-export const TIERS = ['device', 'host', 'disk'] as const;
+export const TIERS = ['device', 'host', 'disk', 'remote'] as const;
 export type Tier = (typeof TIERS)[number];
 
 /** Reused tokens of a prompt by the tier that had them. */
@@ -109,7 +109,7 @@ export function hitShares(
 ): HitShares {
   const share = (tier: Tier) =>
     counts.prompt_tokens === 0 ? null : reusedTokens(counts, tier) / counts.prompt_tokens;
-  return { device: share('device'), host: share('host'), disk: share('disk') };
+  return { device: share('device'), host: share('host'), disk: share('disk'), remote: share('remote') };
 }
 
 export interface Rates {

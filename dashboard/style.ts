@@ -3,12 +3,12 @@ export const STYLE: string = `
 :root {
   color-scheme: light dark;
   --back: #f6f7f9; --panel: #fff; --line: #c9ced6; --ink: #171b21; --soft: #505a68; --focus: #1a56c4;
-  --device: #0b6e4f; --host: #1f5fbf; --disk: #a84b15; --computed: #c9ced6; --none: #5d6776; --blend: #7a3fb8; --on-fill: #fff; --bad: #b3261e;
+  --device: #0b6e4f; --host: #1f5fbf; --disk: #a84b15; --remote: #0d7285; --computed: #c9ced6; --none: #5d6776; --blend: #7a3fb8; --on-fill: #fff; --bad: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --back: #12151a; --panel: #1a1f26; --line: #3c4552; --ink: #e8ebf0; --soft: #a9b3c1; --focus: #8ab4ff;
-    --device: #45c496; --host: #78adf8; --disk: #f19a57; --computed: #4a5463; --none: #a9b3c1; --blend: #c79bf2; --on-fill: #0d1014; --bad: #ff9f96;
+    --device: #45c496; --host: #78adf8; --disk: #f19a57; --remote: #5cc4d6; --computed: #4a5463; --none: #a9b3c1; --blend: #c79bf2; --on-fill: #0d1014; --bad: #ff9f96;
   }
 }
 * { box-sizing: border-box; }
@@ -38,6 +38,7 @@ legend { float: left; margin-right: 1rem; color: var(--soft); }
 .fill-device { background: var(--device); fill: var(--device); }
 .fill-host { background: var(--host); fill: var(--host); }
 .fill-disk { background: var(--disk); fill: var(--disk); }
+.fill-remote { background: var(--remote); fill: var(--remote); }
 .fill-none { background: var(--none); fill: var(--none); }
 .fill-blend { background: var(--blend); fill: var(--blend); }
 .fill-computed { background: var(--computed); fill: var(--computed); }

@@ -10,15 +10,16 @@ import type { Access } from './api/identity.js';
 import { type RunningServer, startServer } from './api/server.js';
 import { BreakEven } from './cache/break-even.js';
 import { CacheEvents } from './cache/cache-events.js';
-import { cacheFingerprint, createTiers, type DiskOptions } from './cache/create-tiers.js';
+import { cacheFingerprint, createTiers, type DiskOptions, type RemoteOptions } from './cache/create-tiers.js';
 import { KvCache } from './cache/kv-cache.js';
 import type { Tiers } from './cache/tiers.js';
 import { ProfiledQuality, readProfile } from './calibration/profile.js';
 import { shownOptions } from './config/describe.js';
 import { readDiskKey } from './config/disk-key.js';
-import { processorName } from './config/machine.js';
+import { machineArithmetic } from './config/machine.js';
 import { readOptionFile } from './config/option-file.js';
 import type { ServeOptions } from './config/options.js';
+import { remoteTls } from './config/remote-tls.js';
 import { archiveCipher } from './control/archive-cipher.js';
 import { Archives } from './control/archives.js';
 import { CacheDesk } from './control/cache-desk.js';
@@ -105,6 +106,8 @@ export type BackendOptions = Pick<
   readonly modelDirectory: string;
   /** Absent: nothing outlives the process. */
   readonly disk?: DiskOptions;
+  /** Absent: nothing is shared with other nodes. */
+  readonly remoteTier?: RemoteOptions;
   /** Jinja of one document. */
   readonly documentTemplate?: string;
   /** Of the library of documents; absent: none are stored. */
@@ -113,11 +116,11 @@ export type BackendOptions = Pick<
   readonly pinsFile?: string;
   /** Of the statistics over time; absent: they end with the process. */
   readonly historyFile?: string;
+  /** What computes; absent: the CPU. */
+  readonly chosenDevice?: ChosenDevice;
   /** As in `ServeOptions`; absent: 0, and false. */
   readonly recentRequests?: number;
   readonly keepExcerpts?: boolean;
-  /** What computes; absent: the CPU. */
-  readonly chosenDevice?: ChosenDevice;
   readonly createWorker?: EngineOptions['createWorker'];
   readonly logger?: Logger;
   /** Absent: nothing is traced. */
@@ -202,7 +205,14 @@ async function createService(
   }
   const prefixes = tiers?.prefixes;
   const { deviceBytes } = options;
-  const cache = new KvCache({ engine, layout, deviceBytes, breakEven, ...(prefixes && { prefixes }) });
+  const cache = new KvCache({
+    engine,
+    layout,
+    deviceBytes,
+    breakEven,
+    remote: tiers?.pulls,
+    ...(prefixes && { prefixes }),
+  });
   const vocab = Math.min(tokenizer.vocab, manifest.spec.vocab);
   const scheduler = new Scheduler({ cache, engine, vocab, limits: options });
   users = { cache, scheduler };
@@ -275,6 +285,7 @@ async function createService(
     recent.add(request, counts);
     savings.add(request);
   });
+  tiers?.onRemoteTimed((operation, ms) => statistics.events.emit('remote', operation, ms));
   const { chunkBytes } = layout;
   const controls = {
     desk: new CacheDesk({
@@ -295,7 +306,7 @@ async function createService(
       vocab,
       checksum: await createChecksum(),
       cipher: options.disk?.encryptionKey && archiveCipher(options.disk.encryptionKey),
-      processor: processorName(),
+      processor: machineArithmetic(),
       prefixes,
     }),
     pins: new Pins({
@@ -394,6 +405,7 @@ export async function startRadixkv(
   const chosenDevice = await chooseDevice(options.device);
   logger.info({ device: chosenDevice }, 'the device is chosen');
   const disk = await diskOptions(options);
+  const remoteTier = await remoteOptions(options);
   const { documentTemplateFile: file } = options;
   const documentTemplate = file && (await readOptionFile('--document-template-file', file));
   await mkdir(options.dataDir, { recursive: true });
@@ -418,6 +430,7 @@ export async function startRadixkv(
       pinsFile: join(options.dataDir, PINS_FILE),
       ...(documentTemplate !== undefined && { documentTemplate }),
       ...(disk && { disk }),
+      ...(remoteTier && { remoteTier }),
       ...(tracing && { tracing }),
     });
     access.keys.watch(backend.setTenants);
@@ -513,9 +526,31 @@ async function diskOptions(options: ServeOptions): Promise<BackendOptions['disk'
   };
 }
 
+async function remoteOptions(options: ServeOptions): Promise<RemoteOptions | undefined> {
+  const { remote: url } = options;
+  if (url === undefined) return undefined;
+  if (options.hostBytes === 0) {
+    const message = '--remote needs host memory, which --host-bytes 0 turns off';
+    throw new RadixkvError('invalid_value', message, { param: '--remote' });
+  }
+  const encryptionKey = await readDiskKey(options.diskKeyFile);
+  return {
+    url,
+    tls: await remoteTls(options),
+    ttlMs: 1000 * options.remoteTtl,
+    namespaceBytes: options.remoteNamespaceBytes,
+    deadline: { msMin: options.remoteDeadlineMinMs, msMax: options.remoteDeadlineMs },
+    writePolicy: options.remoteWritePolicy,
+    queueBytesMax: options.remoteQueueBytes,
+    codec: options.remoteCodec,
+    ...(encryptionKey && { encryptionKey }),
+  };
+}
+
 function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined): GaugeReading {
-  const { device, prefixes, evictions, skippedTokens, speeds } = cache.reading();
+  const { device, prefixes, evictions, skippedTokens, speeds, remote: pulls } = cache.reading();
   const disk = tiers?.reading();
+  const remote = tiers?.remoteReading();
   return {
     tiers: { device, ...prefixes?.tiers },
     ...(prefixes && { radixNodes: prefixes.nodes, cachedChunks: prefixes.treeChunks }),
@@ -524,6 +559,7 @@ function gauges(cache: KvCache, scheduler: Scheduler, tiers: Tiers | undefined):
     preemptions: scheduler.preemptions,
     retries: scheduler.retries,
     ...(disk && { disk: { ...disk, ...speeds, skippedTokens } }),
+    ...(remote && pulls && { remote: { ...remote, ...pulls, prefillTokensPerS: speeds.prefillTokensPerS } }),
     evictions,
     lives: prefixes?.lives,
   };

@@ -13,12 +13,16 @@
  * on, so that what was found can be read. The same chunk is promoted once, however many wait for it. A corrupt copy in
  * one tier leaves the other.
  *
+ * What is computed, used and removed here is told to the writer of a remote tier, which has copies of its own; whether
+ * they are there is not known, and no matter: what only that tier has is not here.
+ *
  * What a graph reads is always a host slot: `promote(key)`, then `lookup(key)`.
  */
 import assert from 'node:assert/strict';
 import type { HostStore } from './host-store.js';
 import type { ChunkKey } from './key.js';
 import type { LoadOutcome, LowerStore } from './lower-store.js';
+import type { RemoteWriter } from './remote/remote-writer.js';
 import type { ClassHolding } from './shares.js';
 import { slotBytes } from './slab.js';
 import type {
@@ -60,6 +64,8 @@ export interface TieredOptions {
   readonly host: (onEvict: OnEvict) => HostStore;
   /** Absent: nothing outlives host memory. */
   readonly disk?: (onEvict: OnEvict) => LowerStore;
+  /** Copies chunks of the host to where other nodes find them. */
+  readonly remote?: (host: HostStore) => RemoteWriter;
   readonly writePolicy: WritePolicy;
   /** Uses after which `write-through-selective` writes. */
   readonly writeHits: number;
@@ -77,6 +83,7 @@ export class TieredStore implements ChunkStore {
   readonly host: HostStore;
   readonly disk: LowerStore | undefined;
   readonly #options: TieredOptions;
+  readonly #remote: RemoteWriter | undefined;
   readonly #queue: WriteQueue | undefined;
   readonly #leases = new Map<ChunkKey, { count: number; readonly tiers: Set<ChunkStore> }>();
   readonly #promoting = new Map<ChunkKey, Promise<PromoteOutcome>>();
@@ -92,6 +99,7 @@ export class TieredStore implements ChunkStore {
     this.host = options.host((key, ...how) => this.#left('host', key, ...how));
     this.disk = options.disk?.((key, ...how) => this.#left('disk', key, ...how));
     const { host, disk } = this;
+    this.#remote = options.remote?.(host);
     if (disk === undefined) return;
     assert.equal(disk.chunkBytes, host.chunkBytes);
     this.#queue = new WriteQueue({
@@ -128,9 +136,9 @@ export class TieredStore implements ChunkStore {
     return this.tierOf(key) !== undefined;
   }
 
-  /** Whether a tier has the chunk; without `tier`, whether any has. */
-  isIn(tier: TierName | undefined, key: ChunkKey): boolean {
-    if (tier === undefined || this.#state !== 'open') return this.has(key);
+  /** Whether a tier has the chunk; without `tier`, or for the remote one, whether any here has. */
+  isIn(tier: TierName | 'remote' | undefined, key: ChunkKey): boolean {
+    if (tier === undefined || tier === 'remote' || this.#state !== 'open') return this.has(key);
     return tier === 'host' ? this.host.has(key) : (this.disk?.has(key) ?? false);
   }
 
@@ -139,8 +147,9 @@ export class TieredStore implements ChunkStore {
     return this.#leases.has(key);
   }
 
-  /** Whether the chunk is pinned in a tier; without `tier`, in any. */
-  isPinned(key: ChunkKey, tier?: TierName): boolean {
+  /** Whether the chunk is pinned in a tier; without `tier`, in any. Nothing is in the remote one. */
+  isPinned(key: ChunkKey, tier?: TierName | 'remote'): boolean {
+    if (tier === 'remote') return false;
     const inHost = tier !== 'disk' && this.host.pinTtlMs(key) !== undefined;
     return inHost || (tier !== 'host' && this.disk?.pinTtlMs(key) !== undefined);
   }
@@ -169,8 +178,13 @@ export class TieredStore implements ChunkStore {
   }
 
   /** Seals a reserved chunk; false when the store was closed meanwhile. */
-  commit(key: ChunkKey, checksum: bigint, options: { readonly isExact?: boolean } = {}): boolean {
+  commit(
+    key: ChunkKey,
+    checksum: bigint,
+    options: { readonly isExact?: boolean; readonly isUse?: boolean } = {},
+  ): boolean {
     if (!this.host.commit(key, checksum, options)) return false;
+    this.#remote?.sealed(key);
     if (this.#options.writePolicy === 'write-through') this.#demote(key);
     return true;
   }
@@ -248,8 +262,14 @@ export class TieredStore implements ChunkStore {
   }
 
   /** @param tier the only one to remove it from; default: all */
-  remove(key: ChunkKey, reason: 'deleted' | 'corrupt' | 'failed' = 'deleted', tier?: TierName): boolean {
+  remove(
+    key: ChunkKey,
+    reason: 'deleted' | 'corrupt' | 'failed' = 'deleted',
+    tier?: TierName | 'remote',
+  ): boolean {
     if (this.#state !== 'open') return false;
+    if (reason === 'deleted' && (tier === undefined || tier === 'remote')) this.#remote?.remove(key);
+    if (tier === 'remote') return this.#remote !== undefined;
     const wasInHost = tier !== 'disk' && this.host.remove(key, reason);
     const wasOnDisk = tier !== 'host' && (this.disk?.remove(key, reason) ?? false);
     return wasInHost || wasOnDisk;
@@ -263,6 +283,7 @@ export class TieredStore implements ChunkStore {
   touch(keys: readonly ChunkKey[]): void {
     this.host.touch(keys);
     this.disk?.touch(keys);
+    this.#remote?.used(keys);
     if (this.#options.writePolicy !== 'write-through-selective') return;
     for (const key of keys.toReversed()) {
       if (this.host.hits(key) >= this.#options.writeHits) this.#demote(key);
@@ -349,7 +370,8 @@ export class TieredStore implements ChunkStore {
     if (this.#options.writePolicy === 'write-back') {
       for (const key of this.host.keys()) this.#demote(key);
     }
-    await Promise.race([this.flushed(), giveUp]);
+    await Promise.race([Promise.all([this.flushed(), this.#remote?.flushed()]), giveUp]);
+    this.#remote?.close();
     this.#queue?.clear();
     await this.flushed();
     await Promise.all(this.#tiers().map((tier) => tier.close()));

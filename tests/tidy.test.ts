@@ -23,6 +23,7 @@ const LIBRARY_IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'node:path',
     'node:timers/promises',
     'node:worker_threads',
+    '@redis/client',
     'better-sqlite3',
     'flatqueue',
     'lru-cache',

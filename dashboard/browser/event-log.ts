@@ -16,15 +16,16 @@ interface CacheEvent {
   readonly token_ids?: readonly number[];
   readonly medium?: string;
   readonly cause?: string;
-  readonly reason?: string;
+  readonly reason?: string | null;
+  readonly state?: string;
   readonly from?: number;
   readonly to?: number;
 }
 
 function textOf(event: CacheEvent): string {
-  const { type, block_hashes: keys = [], token_ids: tokens, medium, cause, reason } = event;
+  const { type, block_hashes: keys = [], token_ids: tokens, medium, state, cause, reason } = event;
   if (type === 'Gap') return `events ${event.from} to ${event.to} were missed`;
-  const words = [type, medium, cause ?? reason];
+  const words = [type, medium ?? state, cause ?? reason ?? undefined];
   if (keys.length > 0) words.push(`${keys[0]!.slice(0, 12)}${keys.length > 1 ? ` +${keys.length - 1}` : ''}`);
   if (tokens !== undefined) words.push(`${tokens.length} tokens`);
   return words.filter((word) => word !== undefined).join('  ');

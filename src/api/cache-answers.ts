@@ -5,7 +5,7 @@ import { TIERS } from '../serving/completion.js';
 import { epochSeconds, nameIn } from './fields.js';
 
 export const tokensByTier = z
-  .object({ device: z.int(), host: z.int(), disk: z.int() })
+  .object({ device: z.int(), host: z.int(), disk: z.int(), remote: z.int() })
   .meta({ id: 'TokensByTier', description: 'Prompt tokens by the fastest tier that has their KV.' });
 
 const found = {
@@ -178,7 +178,7 @@ export const treePage = z
 
 const head = { seq: z.int(), ts: z.number().describe('Seconds since the epoch.') };
 const hash = z.string();
-const medium = z.enum(['CPU', 'DISK']).describe('Host memory, or disk.');
+const medium = z.enum(['CPU', 'DISK', 'REMOTE']).describe('Host memory, disk, or the remote tier.');
 
 export const cacheEvent = z
   .discriminatedUnion('type', [
@@ -201,6 +201,14 @@ export const cacheEvent = z
       reason: z.enum(['capacity', 'quota', 'deleted', 'expired', 'corrupt', 'failed', 'closed']),
     }),
     z.object({ ...head, type: z.literal('AllBlocksCleared') }),
+    z
+      .object({
+        ...head,
+        type: z.literal('RemoteState'),
+        state: z.enum(['closed', 'half-open', 'open']),
+        reason: z.string().nullable(),
+      })
+      .describe('The remote tier is used (`closed`), left alone or tried. Of no key.'),
     z.object({ type: z.literal('Gap'), from: z.int(), to: z.int() }).describe('Events that were missed.'),
   ])
   .meta({ id: 'CacheEvent' });

@@ -174,7 +174,7 @@ function lookupOperation({ desk, service, limits }: RouteParts): Operation {
     example: { body: exampleOf(service) },
     handle: async ({ body, res }) => {
       const asked = served(service, await body());
-      const reading = desk.lookup({ ...promptOf(asked), namespace: partOf(res, asked.cache_salt) });
+      const reading = await desk.lookup({ ...promptOf(asked), namespace: partOf(res, asked.cache_salt) });
       const answer: z.output<typeof cacheLookup> = { object: 'cache.lookup', ...lookupJson(reading) };
       res.json(answer);
     },
@@ -194,7 +194,7 @@ function explainOperation({ desk, service, limits }: RouteParts): Operation {
     example: { body: exampleOf(service) },
     handle: async ({ body, res }) => {
       const asked = served(service, await body());
-      const reading = desk.explain({ ...promptOf(asked), namespace: partOf(res, asked.cache_salt) });
+      const reading = await desk.explain({ ...promptOf(asked), namespace: partOf(res, asked.cache_salt) });
       const answer: z.output<typeof cacheExplanation> = {
         object: 'cache.explanation',
         ...lookupJson(reading),

@@ -13,12 +13,14 @@ import { eventNumber, eventsQuery } from './steering-schema.js';
 const PING_MS = 15_000;
 
 /** vLLM's names of media. */
-const MEDIA = { host: 'CPU', disk: 'DISK' } as const;
+const MEDIA = { host: 'CPU', disk: 'DISK', remote: 'REMOTE' } as const;
 
 function eventJson(event: CacheEvent | EventGap): z.output<typeof cacheEvent> {
   if (event.type === 'gap') return { type: 'Gap', from: event.from, to: event.to };
   const { seq, atMs } = event;
   const head = { seq, ts: atMs / 1000 };
+  if (event.type === 'remote')
+    return { ...head, type: 'RemoteState', state: event.state, reason: event.reason ?? null };
   if (event.type === 'cleared') return { ...head, type: 'AllBlocksCleared' };
   const medium = MEDIA[event.tier];
   if (event.type === 'removed') {
@@ -73,7 +75,7 @@ export function eventsOperation(events: CacheEvents, limits: Limits): Operation 
       const ping = setInterval(() => sendPing(res), PING_MS);
       try {
         for await (const event of events.read(from, aborter.signal)) {
-          const isOwn = event.type === 'gap' || event.namespace === namespace;
+          const isOwn = event.type === 'gap' || event.type === 'remote' || event.namespace === namespace;
           const id = event.type === 'gap' ? event.to : event.seq;
           if (isOwn) await sendEvent(res, { id, data: eventJson(event) });
         }

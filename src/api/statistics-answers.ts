@@ -41,7 +41,8 @@ const tierTokens = {
     .nullable()
     .describe('Of the tier that had them last; null where they can’t be told.'),
 };
-const byTier = <Tier extends z.ZodType>(tier: Tier) => z.object({ device: tier, host: tier, disk: tier });
+const byTier = <Tier extends z.ZodType>(tier: Tier) =>
+  z.object({ device: tier, host: tier, disk: tier, remote: tier });
 
 export const tokensByTier = byTier(z.object(tierTokens));
 export const countsByTier = z.object({ ...countFields, by_tier: tokensByTier });
@@ -82,12 +83,30 @@ const disk = z.object({
   load_bytes_per_second: z.number().nullable(),
 });
 
+const remote = z.object({
+  state: z.enum(['closed', 'half-open', 'open']).describe('Of its circuit breaker; `closed`: it is used.'),
+  reason: z.string().nullable().describe('Why it is not.'),
+  trips: z.int(),
+  writing_paused: z.boolean(),
+  read_bytes: z.int(),
+  written_bytes: z.int(),
+  queued_chunks: z.int(),
+  requests: z.record(z.string(), z.object({ ok: z.int(), failed: z.int() })),
+  errors: counters,
+  reads: counters,
+  writes: counters,
+  skipped_tokens: z.int(),
+  prefill_tokens_per_second: z.number().nullable(),
+  load_bytes_per_second: z.number().nullable(),
+});
+
 export const processStatistics = z
   .object({
     since: instant,
     ...countFields,
     by_tier: byTier(tier),
     disk: disk.nullable().describe('Null without a disk tier.'),
+    remote: remote.nullable().describe('Null without a remote tier.'),
     bus: counters.nullable().describe('Bytes between host and GPU; null without a GPU.'),
     radix: z.object({ nodes: z.int().nullable(), chunks: z.int().nullable() }),
     history: z

@@ -26,6 +26,7 @@ import type {
   DiskReading,
   HistoryReading,
   LivesReading,
+  RemoteReading,
   Statistics,
   TierReading,
 } from '../serving/statistics.js';
@@ -92,7 +93,7 @@ function tokensByTierJson(counts: Counts) {
     blended_tokens: blended[tier],
     regret_tokens: regret[tier] ?? null,
   });
-  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
+  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk'), remote: tokens('remote') };
 }
 
 /** The same, and by tier. */
@@ -157,6 +158,27 @@ function diskJson(disk: DiskReading | undefined): ProcessJson['disk'] {
   };
 }
 
+/** Null without a remote tier. */
+function remoteJson(remote: RemoteReading | undefined): ProcessJson['remote'] {
+  if (remote === undefined) return null;
+  return {
+    state: remote.state,
+    reason: remote.reason ?? null,
+    trips: remote.trips,
+    writing_paused: remote.isWritingPaused,
+    read_bytes: remote.readBytes,
+    written_bytes: remote.writtenBytes,
+    queued_chunks: remote.queuedChunks,
+    requests: remote.requests,
+    errors: remote.errors,
+    reads: remote.reads,
+    writes: remote.writes,
+    skipped_tokens: remote.skippedTokens,
+    prefill_tokens_per_second: remote.prefillTokensPerS ?? null,
+    load_bytes_per_second: remote.loadBytesPerS ?? null,
+  };
+}
+
 /** Null where none is kept. */
 function historyJson(history: HistoryReading | undefined): ProcessJson['history'] {
   if (history === undefined) return null;
@@ -176,7 +198,7 @@ function busJson(bus: BusBytes | undefined): ProcessJson['bus'] {
 }
 
 function processJson(statistics: Statistics): ProcessJson {
-  const { tiers, lives, radixNodes, cachedChunks, disk, bus, history } = statistics.gauges();
+  const { tiers, lives, radixNodes, cachedChunks, disk, remote, bus, history } = statistics.gauges();
   const tokens = tokensByTierJson(statistics.counts);
   const ofTier = (tier: Tier) => ({
     ...tokens[tier],
@@ -186,8 +208,14 @@ function processJson(statistics: Statistics): ProcessJson {
   return {
     since: statistics.since.toISOString(),
     ...countsJson(statistics.counts),
-    by_tier: { device: ofTier('device'), host: ofTier('host'), disk: ofTier('disk') },
+    by_tier: {
+      device: ofTier('device'),
+      host: ofTier('host'),
+      disk: ofTier('disk'),
+      remote: ofTier('remote'),
+    },
     disk: diskJson(disk),
+    remote: remoteJson(remote),
     bus: busJson(bus),
     radix: { nodes: radixNodes ?? null, chunks: cachedChunks ?? null },
     history: historyJson(history),

@@ -56,6 +56,11 @@ export class BreakEven {
     return bytes * this.#msPerByte <= tokens * this.#msPerToken;
   }
 
+  /** What the prefill of so many tokens takes; undefined before the first measurement. */
+  prefillMs(tokens: number): number | undefined {
+    return this.#msPerToken === undefined ? undefined : tokens * this.#msPerToken;
+  }
+
   /** Of the `tokens` tokens that `bytes` bytes stand for, how many are prefilled in the time these take to load. */
   hiddenTokens(bytes: number, tokens: number): number {
     if (tokens === 0 || this.#msPerToken === undefined || this.#msPerByte === undefined) return 0;

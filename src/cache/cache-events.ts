@@ -4,14 +4,14 @@
  * The last events are kept in a ring. A reader goes on from any number, at its own pace: what has left the ring
  * meanwhile it misses, and is told so. Nobody waits for a reader.
  */
-import type { ChunkKey, EvictReason, TierName } from '#storage';
+import type { BreakerState, ChunkKey, EvictReason, TierName } from '#storage';
 
 /** Chunks that came to a tier, a path; or one that left it. */
 export type ChunkChange =
   | {
       readonly type: 'stored';
       readonly namespace: string;
-      readonly tier: TierName;
+      readonly tier: TierName | 'remote';
       /** Computed, copied down or up, found by a start, or from an archive. */
       readonly cause: 'computed' | 'demoted' | 'promoted' | 'loaded' | 'imported';
       readonly keys: readonly ChunkKey[];
@@ -27,6 +27,8 @@ export type ChunkChange =
       readonly key: ChunkKey;
       readonly reason: EvictReason;
     }
+  /** The connection to the remote tier changed its state; `open`: it is not used. Of no namespace. */
+  | { readonly type: 'remote'; readonly state: BreakerState; readonly reason: string | undefined }
   /** All of a namespace was deleted; of each chunk a `removed` came before. */
   | { readonly type: 'cleared'; readonly namespace: string };
 

@@ -1,24 +1,36 @@
-/** Puts the tiers below the device together: host memory, and the disk where there is one. */
+/** Puts the tiers below the device together: host memory, and the disk and the remote tier where there are. */
+import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import {
+  type Checksum,
+  ChunkCipher,
+  type ChunkIdentity,
   type Clock,
   type CodecName,
   createChecksum,
   DiskStore,
   HostStore,
   type KvLayout,
+  parseRemoteAddress,
+  RemoteStore,
+  type RemoteWritePolicy,
+  redisConnector,
+  shownAddress,
   suitsLayout,
   TieredStore,
+  type TlsFiles,
 } from '#storage';
+import { machineArithmetic } from '../config/machine.js';
 import type { DiskCodecOption, ServeOptions } from '../config/options.js';
 import { RadixkvError } from '../errors.js';
-import type { BreakEven } from './break-even.js';
+import { BreakEven } from './break-even.js';
 import type { CacheEvents } from './cache-events.js';
 import { ChunkLives } from './chunk-lives.js';
 import { ownerOf } from './namespace-owner.js';
 import { PrefixCache } from './prefix-cache.js';
+import { type RemoteDeadline, RemotePulls } from './remote-pulls.js';
 import { DEFAULT_SEGMENT_SHARE, segmentShares } from './segment-namespace.js';
 import { Tiers } from './tiers.js';
 
@@ -33,6 +45,22 @@ export interface DiskOptions {
   readonly encryptionKey?: Buffer;
 }
 
+export interface RemoteOptions {
+  /** See `parseRemoteAddress`. */
+  readonly url: string;
+  readonly tls: TlsFiles;
+  readonly ttlMs: number;
+  /** Of a tenant, within a TTL; 0: no limit. */
+  readonly namespaceBytes: number;
+  readonly deadline: RemoteDeadline;
+  readonly writePolicy: RemoteWritePolicy;
+  /** Of chunks that wait to be written. */
+  readonly queueBytesMax: number;
+  readonly codec: DiskCodecOption;
+  /** 32 bytes; absent: chunks are not encrypted. */
+  readonly encryptionKey?: Buffer;
+}
+
 export type TierOptions = Pick<
   ServeOptions,
   'hostBytes' | 'writePolicy' | 'writeHits' | 'eviction' | 'breakEven'
@@ -41,15 +69,18 @@ export type TierOptions = Pick<
   readonly segmentShare?: number;
   /** Absent: nothing outlives the process. */
   readonly disk?: DiskOptions;
+  /** Absent: nothing is shared with other nodes. */
+  readonly remoteTier?: RemoteOptions;
   readonly logger?: Logger;
 };
 
 const require = createRequire(import.meta.url);
 
 const CLOCK: Clock = { now: () => Date.now() };
+const NOW = () => performance.now();
 
 /**
- * The tiers below the device, the disk opening in the background; undefined when host memory holds not even one chunk.
+ * The tiers below the device, the disk opening and the remote tier connecting in the background; undefined when host memory holds not even one chunk.
  *
  * @throws RadixkvError `invalid_value` for a codec that does not suit the model.
  */
@@ -70,6 +101,10 @@ export async function createTiers(
   const checksum = await createChecksum();
   const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
   const common = { clock: CLOCK, policy: options.eviction, shares, ownerOf };
+  const remote = options.remoteTier && {
+    ...createRemote(options, options.remoteTier, { layout, fingerprint, checksum, events }),
+    deadline: options.remoteTier.deadline,
+  };
   let store: TieredStore | undefined;
   let disk: DiskStore | undefined;
   const prefixes = new PrefixCache({
@@ -87,16 +122,17 @@ export async function createTiers(
             disk = DiskStore.open({
               ...common,
               ...options.disk!,
-              codec: codecFor(options.disk!.codec, layout),
+              codec: codecFor(options.disk!.codec, layout, '--disk-codec'),
               layout,
               fingerprint,
-              stopwatch: () => performance.now(),
+              stopwatch: NOW,
               onEvict,
               onLoaded: loaded,
             });
             return disk;
           },
         }),
+        ...(remote && { remote: (host) => remote.store.writeFrom(host) }),
         writePolicy: options.writePolicy,
         writeHits: options.writeHits,
         isWorthWriting: () => breakEven.isWorth(chunkBytes, chunkTokens),
@@ -111,7 +147,59 @@ export async function createTiers(
   disk?.opened.catch((error: unknown) =>
     options.logger?.error({ err: error }, 'the disk tier can not be used'),
   );
-  return new Tiers({ prefixes, store: store!, disk, layout, breakEven, isMeasured });
+  const parts = { prefixes, store: store!, disk, layout, breakEven, isMeasured };
+  if (remote === undefined) return new Tiers(parts);
+  remote.onStored = (chunk) => prefixes.storedRemotely(chunk);
+  return new Tiers({
+    ...parts,
+    remote: remote.store,
+    pulls: new RemotePulls({ ...remote, prefixes, layout, now: NOW }),
+  });
+}
+
+/** @throws RadixkvError `invalid_value` for a URL or a codec that can't be used. */
+function createRemote(
+  { breakEven: mode, writeHits, logger }: TierOptions,
+  options: RemoteOptions,
+  model: {
+    readonly layout: KvLayout;
+    readonly fingerprint: string;
+    readonly checksum: Checksum;
+    readonly events: CacheEvents;
+  },
+) {
+  const address = parseRemoteAddress(options.url);
+  if (address === undefined) {
+    throw new RadixkvError('invalid_value', '--remote is no URL of a Redis or Valkey', { param: '--remote' });
+  }
+  const { layout, fingerprint, checksum, events } = model;
+  const { encryptionKey, url: _url, deadline: _deadline, tls, codec, ...rest } = options;
+  const breakEven = new BreakEven(mode);
+  const remote = shownAddress(address);
+  const parts = { breakEven, onStored: (_chunk: ChunkIdentity): void => {} };
+  const store = new RemoteStore({
+    ...rest,
+    connect: redisConnector(address, tls),
+    canMove: address.kind !== 'single',
+    // Another kind of machine rounds otherwise, and a hit must equal a miss bit for bit.
+    fingerprint: `${fingerprint} ${machineArithmetic()}`,
+    layout,
+    checksum,
+    codec: codecFor(codec, layout, '--remote-codec'),
+    ...(encryptionKey && { cipher: new ChunkCipher(encryptionKey, randomBytes) }),
+    clock: CLOCK,
+    stopwatch: NOW,
+    writeHits,
+    ownerOf,
+    onStored: (chunk) => parts.onStored(chunk),
+    onProbed: (bytes, ms) => breakEven.loaded(bytes, ms),
+    onState: (state, reason) => {
+      events.emit({ type: 'remote', state, reason });
+      if (state === 'open') logger?.warn({ remote, reason }, 'the remote tier is not used for now');
+      if (state === 'closed') logger?.info({ remote }, 'the remote tier is used');
+    },
+  });
+  return Object.assign(parts, { store });
 }
 
 /**
@@ -123,9 +211,9 @@ export function cacheFingerprint(modelFingerprint: string, device?: string): str
   return `${modelFingerprint} onnxruntime ${version}${device === undefined ? '' : ` ${device}`}`;
 }
 
-function codecFor(option: DiskCodecOption, layout: KvLayout): CodecName {
+function codecFor(option: DiskCodecOption, layout: KvLayout, param: string): CodecName {
   const codec = option === 'auto' ? layout.dtype : option;
   if (suitsLayout(codec, layout)) return codec;
-  const message = `--disk-codec ${codec} gains nothing: this model's KV is ${layout.dtype}`;
-  throw new RadixkvError('invalid_value', message, { param: '--disk-codec' });
+  const message = `${param} ${codec} gains nothing: this model's KV is ${layout.dtype}`;
+  throw new RadixkvError('invalid_value', message, { param });
 }

@@ -2,7 +2,7 @@
  * The cache: finds the KV of a prompt on the device, in host memory and on disk, brings it into a run, and keeps what
  * was computed. The only place where tree, tiers and device memory meet.
  *
- * A prompt is loaded in two steps, so that nobody computes while a disk reads: `prefetch` brings chunks into host
+ * A prompt is loaded in two steps, so that nobody computes while a disk or the remote tier reads: `prefetch` brings chunks into host
  * memory while the prompt waits, `open` copies what lies there into a run (see device-runs.ts). Only rows that prefill
  * made are sealed into chunks; rows that decode made are `unsettled` until they are computed again, when the engine
  * has nothing else to do, and only then are generated tokens reused.
@@ -30,6 +30,7 @@ import {
   type ReadableChunk,
   rowsOf,
 } from './prefix-cache.js';
+import type { RemotePulls } from './remote-pulls.js';
 import { bringBack, recover, type SetAside, setAside } from './set-aside.js';
 import { SHARED_NAMESPACE } from './shared-namespace.js';
 
@@ -37,6 +38,7 @@ interface RowsByTier {
   readonly device: number;
   readonly host: number;
   readonly disk: number;
+  readonly remote: number;
 }
 
 /** A run ready to prefill from row `run.length`, and where the rows before it came from. */
@@ -53,7 +55,7 @@ export interface OpenedRun {
 export interface OpenOptions {
   /** Rows it may have to grow to; default: its capacity. */
   readonly rowsMax?: number;
-  /** What was brought for it from disk, to tell where the rows came from. */
+  /** What was brought for it from below, to tell where the rows came from. */
   readonly prefetch?: Prefetch | undefined;
   /** Beside exact rows; by default nothing. */
   readonly accepts?: Accepts;
@@ -102,7 +104,7 @@ export interface Cleared extends ClearedChunks {
 const NO_RUNS = { runs: 0, inUse: 0 };
 const NO_CHUNKS: ClearedChunks = { chunks: 0, inUse: 0, pinned: 0, shared: 0 };
 
-const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0 };
+const NOTHING: RowsByTier = { device: 0, host: 0, disk: 0, remote: 0 };
 
 /** Fills the last chunk of a segment: no model has this token. */
 const PADDING_TOKEN = -1;
@@ -117,13 +119,30 @@ export function padded(tokens: Int32Array, chunkTokens: number): Int32Array {
 /** Chunks of a waiting prompt on their way to host memory. End it with `endPrefetch`, whatever became of it. */
 export interface Prefetch {
   readonly leases: readonly PrefixLease[];
-  /** Chunks that host memory did not have. */
+  /** Chunks that host memory did not have, but the disk. */
   readonly fromDisk: ReadonlySet<FoundChunk['id']>;
+  /** Chunks that no tier here had: known when it is done. */
+  readonly fromRemote: ReadonlySet<FoundChunk['id']>;
   /** Resolves when they are there, or as many as can be; never rejects. */
   readonly done: Promise<void>;
+  /** That it may take of host memory; what the remote tier turns out not to have is let go of. */
   readonly bytes: number;
   /** Tokens that are prefilled in the time that this takes: 0 as long as nobody knows. */
   readonly hiddenTokens: number;
+}
+
+/** A prefetch as it goes on. */
+interface RunningPrefetch extends Prefetch {
+  readonly leases: PrefixLease[];
+  readonly fromRemote: Set<FoundChunk['id']>;
+  bytes: number;
+  hasEnded: boolean;
+}
+
+/** What to bring from disk, and whether that is all that it has of the prompt. */
+interface LoadPlan {
+  readonly chunks: readonly FoundChunk[];
+  readonly isAll: boolean;
 }
 
 /** Prefetches may hold this share of host memory: the rest is for what is being computed. */
@@ -134,6 +153,7 @@ export class KvCache {
   readonly #layout: KvLayout;
   readonly #prefixes: PrefixCache | undefined;
   readonly #breakEven: BreakEven;
+  readonly #remote: RemotePulls | undefined;
   readonly #runs: DeviceRuns;
   #prefetchingBytes = 0;
   #skippedTokens = 0;
@@ -147,6 +167,8 @@ export class KvCache {
     readonly prefixes?: PrefixCache;
     /** Of the disk. */
     readonly breakEven: BreakEven;
+    /** Absent: what no tier here has is computed. */
+    readonly remote?: RemotePulls | undefined;
   }) {
     this.#engine = options.engine;
     this.#layout = options.layout;
@@ -157,6 +179,7 @@ export class KvCache {
     });
     this.#prefixes = options.prefixes;
     this.#breakEven = options.breakEven;
+    this.#remote = options.remote;
   }
 
   /** Longest sequence the device budget can hold at all. */
@@ -189,6 +212,16 @@ export class KvCache {
     return { device, ...this.#tiersOf(lease, device) };
   }
 
+  /** As `locate`, and how many rows more a request would find in the remote tier, which is asked. */
+  async locateEverywhere(namespace: string, tokens: Int32Array, accepts: Accepts): Promise<RowsByTier> {
+    const here = this.locate(namespace, tokens, accepts);
+    const wanted = tokens.subarray(0, tokens.length - 1);
+    if (this.#remote === undefined || !this.#remote.isUsable) return here;
+    const rows = here.device + here.host + here.disk;
+    const end = await this.#remote.reach(namespace, wanted, { isExactOnly: accepts === 'exact' });
+    return { ...here, remote: Math.max(0, end - rows) };
+  }
+
   /** Where the rows of a lease from row `start` on lie. Ends the lease. */
   #tiersOf(lease: PrefixLease, start: number): Omit<RowsByTier, 'device'> {
     const prefixes = this.#prefixes!;
@@ -196,7 +229,7 @@ export class KvCache {
     const end = Math.max(start, lease.tokens);
     const host = this.#rowsAmong(lease.found, inHost, { start, end });
     prefixes.release(lease);
-    return { host, disk: end - start - host };
+    return { host, disk: end - start - host, remote: 0 };
   }
 
   /**
@@ -287,7 +320,8 @@ export class KvCache {
   }
 
   /**
-   * Begins to bring into host memory what only the disk has of a prompt, and of the segments it may be blended from.
+   * Begins to bring into host memory what only the disk has of a prompt, and of the segments it may be blended from,
+   * and what the remote tier has beyond that.
    *
    * @returns undefined when there is nothing to bring, or computing it is faster; `full` when other prefetches take
    * the memory: try again when one has ended.
@@ -303,16 +337,77 @@ export class KvCache {
     const wanted = [{ namespace, tokens: tokens.subarray(0, tokens.length - 1) }, ...segments];
     const leases = wanted.map((part) => this.#acquire(part.namespace, part.tokens, accepts)!);
     const rows = wanted.map((part) => this.#runs.longest(part.namespace, part.tokens, accepts).rows);
-    const chunks = this.#plan(leases, rows);
-    if (chunks === undefined || chunks === 'full') {
+    const plan = this.#plan(leases, rows);
+    const pulls = plan === 'full' ? [] : this.#planPulls(wanted, { leases, rows, plan });
+    if (plan === 'full' || (plan.chunks.length === 0 && pulls.length === 0)) {
       for (const lease of leases) prefixes.release(lease);
-      return chunks;
+      return plan === 'full' ? plan : undefined;
     }
-    const bytes = chunks.length * this.#layout.chunkBytes;
-    this.#prefetchingBytes += bytes;
-    const done = this.#promote(prefixes, chunks);
-    const hiddenTokens = this.#breakEven.hiddenTokens(bytes, rowsOf(chunks));
-    return { leases, bytes, hiddenTokens, fromDisk: new Set(chunks.map((chunk) => chunk.id)), done };
+    const { chunks } = plan;
+    const { chunkBytes } = this.#layout;
+    const bytes = chunks.length * chunkBytes;
+    const prefetch: RunningPrefetch = {
+      leases,
+      bytes: bytes + pulls.reduce((sum, { chunksMax }) => sum + chunksMax * chunkBytes, 0),
+      hiddenTokens: this.#breakEven.hiddenTokens(bytes, rowsOf(chunks)),
+      fromDisk: new Set(chunks.map((chunk) => chunk.id)),
+      fromRemote: new Set(),
+      done: Promise.resolve(),
+      hasEnded: false,
+    };
+    this.#prefetchingBytes += prefetch.bytes;
+    const parts: Promise<void>[] = [
+      this.#promote(prefixes, chunks),
+      ...pulls.map((pull) => this.#pull(prefetch, pull, accepts)),
+    ];
+    return Object.assign(prefetch, { done: allOf(parts) });
+  }
+
+  /** What to ask the remote tier for: the whole chunks after what is here, where that is all brought to host memory. */
+  #planPulls(
+    wanted: readonly WantedTokens[],
+    here: {
+      readonly leases: readonly PrefixLease[];
+      readonly rows: readonly number[];
+      readonly plan: LoadPlan;
+    },
+  ): (WantedTokens & { readonly chunksMax: number })[] {
+    const { leases, rows, plan } = here;
+    if (this.#remote === undefined || !this.#remote.isUsable || !plan.isAll) return [];
+    const { chunkTokens, chunkBytes } = this.#layout;
+    const roomBytes = this.#roomBytes - plan.chunks.length * chunkBytes;
+    let room = Math.max(0, Math.floor(roomBytes / chunkBytes));
+    return wanted.flatMap((part, i) => {
+      const inTiers = leases[i]!.found.filter((chunk) => chunk.rows === chunkTokens).length;
+      const onDevice = Math.floor(rows[i]! / chunkTokens);
+      const missing = Math.floor(part.tokens.length / chunkTokens) - inTiers;
+      // What only the device has is not followed by anything below it.
+      const chunksMax = onDevice > inTiers ? 0 : Math.min(missing, room);
+      room -= chunksMax;
+      return chunksMax > 0 ? [{ ...part, chunksMax }] : [];
+    });
+  }
+
+  async #pull(
+    prefetch: RunningPrefetch,
+    { namespace, tokens, chunksMax }: WantedTokens & { readonly chunksMax: number },
+    accepts: Accepts,
+  ): Promise<void> {
+    const pulled = await this.#remote!.pull(namespace, tokens, {
+      isExactOnly: accepts === 'exact',
+      chunksMax,
+      hasEnded: () => prefetch.hasEnded,
+    });
+    if (prefetch.hasEnded) {
+      if (pulled !== undefined) this.#prefixes!.release(pulled.lease);
+      return;
+    }
+    const unusedBytes = (chunksMax - (pulled?.brought.size ?? 0)) * this.#layout.chunkBytes;
+    prefetch.bytes -= unusedBytes;
+    this.#prefetchingBytes -= unusedBytes;
+    if (pulled === undefined) return;
+    prefetch.leases.push(pulled.lease);
+    for (const { id, key } of pulled.lease.found) if (pulled.brought.has(key)) prefetch.fromRemote.add(id);
   }
 
   async #promote(prefixes: PrefixCache, chunks: readonly FoundChunk[]): Promise<void> {
@@ -323,29 +418,36 @@ export class KvCache {
   }
 
   /** Which chunks to bring from disk, when the first `rows[i]` rows of the i-th lease are on the device. */
-  #plan(leases: readonly PrefixLease[], rows: readonly number[]): readonly FoundChunk[] | 'full' | undefined {
+  #plan(leases: readonly PrefixLease[], rows: readonly number[]): LoadPlan | 'full' {
     const reaches = leases.map((lease, i) => this.#reach(lease, rows[i]!).rows);
     const missing = leases.flatMap((lease, i) =>
       reaches[i]! < lease.tokens ? lease.found.slice(Math.floor(reaches[i]! / this.#layout.chunkTokens)) : [],
     );
-    if (missing.length === 0) return undefined;
-    const room = Math.floor(this.#prefixes!.capacityBytes * PREFETCH_SHARE) - this.#prefetchingBytes;
-    const chunks = missing.slice(0, Math.max(0, Math.floor(room / this.#layout.chunkBytes)));
+    if (missing.length === 0) return { chunks: [], isAll: true };
+    const chunks = missing.slice(0, Math.max(0, Math.floor(this.#roomBytes / this.#layout.chunkBytes)));
     if (chunks.length < missing.length && this.#prefetchingBytes > 0) return 'full';
     const bytes = chunks.length * this.#layout.chunkBytes;
-    if (chunks.length > 0 && this.#breakEven.decide(bytes, rowsOf(chunks))) return chunks;
+    if (chunks.length > 0 && this.#breakEven.decide(bytes, rowsOf(chunks)))
+      return { chunks, isAll: chunks.length === missing.length };
     this.#skippedTokens += leases.reduce((sum, lease, i) => sum + Math.max(0, lease.tokens - reaches[i]!), 0);
-    return undefined;
+    return { chunks: [], isAll: false };
+  }
+
+  /** Of host memory, that prefetches may still take. */
+  get #roomBytes(): number {
+    return Math.floor(this.#prefixes!.capacityBytes * PREFETCH_SHARE) - this.#prefetchingBytes;
   }
 
   /** The engine prefilled `tokens` tokens in `ms`: what a load from disk is compared with. */
   prefilled(tokens: number, ms: number): void {
     this.#breakEven.prefilled(tokens, ms);
+    this.#remote?.prefilled(tokens, ms);
   }
 
   /** Lets go of what a prefetch brought; it stays in host memory as long as the policy wants. */
   endPrefetch(prefetch: Prefetch): void {
     this.#prefetchingBytes -= prefetch.bytes;
+    Object.assign(prefetch, { hasEnded: true });
     for (const lease of prefetch.leases) this.#prefixes!.release(lease);
   }
 
@@ -404,7 +506,12 @@ export class KvCache {
     const lease = this.#acquire(run.namespace, tokens, 'lossy');
     try {
       const { cached, blended } = await this.#fill(run, lease, prefetch);
-      return { ...NOTHING, host: cached.host + blended.host, disk: cached.disk + blended.disk };
+      return {
+        device: 0,
+        host: cached.host + blended.host,
+        disk: cached.disk + blended.disk,
+        remote: cached.remote + blended.remote,
+      };
     } finally {
       if (lease !== undefined) this.#prefixes!.release(lease);
     }
@@ -455,8 +562,9 @@ export class KvCache {
     const rowsByTier = (start: number, end: number): RowsByTier => {
       const below = Math.max(start, device);
       const disk = this.#rowsAmong(used, prefetch?.fromDisk, { start: below, end });
+      const remote = this.#rowsAmong(used, prefetch?.fromRemote, { start: below, end });
       const onDevice = Math.max(0, Math.min(end, device) - start);
-      return { device: onDevice, host: Math.max(0, end - below) - disk, disk };
+      return { device: onDevice, host: Math.max(0, end - below) - disk - remote, disk, remote };
     };
     return {
       cached: rowsByTier(0, run.exact),
@@ -646,6 +754,7 @@ export class KvCache {
       prefixes,
       skippedTokens: this.#skippedTokens,
       speeds: this.#breakEven.reading(),
+      remote: this.#remote?.reading(),
       activeRuns: active,
       evictions: [{ tier: 'device', reason: 'capacity', count: evicted }, ...(prefixes?.evictions ?? [])],
     };
@@ -710,4 +819,8 @@ export function requireFit(cache: KvCache, tokens: number, param: string): void 
     `a sequence of ${tokens} tokens needs more device memory than there is (room for ${cache.tokensMax} tokens); raise --device-bytes`,
     { param },
   );
+}
+
+async function allOf(parts: readonly Promise<void>[]): Promise<void> {
+  await Promise.all(parts);
 }

@@ -258,6 +258,22 @@ export class PrefixCache {
     return reserved;
   }
 
+  /** The chunks of `tokens` (whole chunks only) after those in `lease`, at most `count`: what they would be. */
+  following(namespace: string, tokens: Int32Array, lease: PrefixLease, count: number): ChunkIdentity[] {
+    const { chunkTokens } = this.#layout;
+    const chunks: ChunkIdentity[] = [];
+    let parent = lease.found.at(-1)?.key;
+    const wholeEnd = Math.floor(tokens.length / chunkTokens);
+    const end = Math.min(wholeEnd, lease.found.length + count);
+    for (let index = lease.found.length; index < end; index++) {
+      const own = tokens.slice(index * chunkTokens, (index + 1) * chunkTokens);
+      const key = chunkKey({ fingerprint: this.#fingerprint, salt: namespace, parent, tokens: own });
+      chunks.push({ key, parent, namespace, tokens: own });
+      parent = key;
+    }
+    return chunks;
+  }
+
   /**
    * The reserved slots are filled: their chunks can be found from now on. `lease` is that of `reserve`.
    *
@@ -272,25 +288,28 @@ export class PrefixCache {
       readonly checksums: readonly bigint[];
       /** Rows of the prefix that are exactly what any prefill computes; absent: all. */
       readonly exactTokens?: number;
+      /** How they came: computed, which is a use, or from the remote tier. Default `computed`. */
+      readonly cause?: 'computed' | 'promoted';
     },
   ): Record<TierName, number> {
-    const { lease, chunks, checksums, exactTokens = tokens.length } = sealed;
+    const { lease, chunks, checksums, exactTokens = tokens.length, cause = 'computed' } = sealed;
     const path = lease.found.map((chunk) => chunk.id);
     const regretted = { host: 0, disk: 0 };
     for (const [i, chunk] of chunks.entries()) {
       const isExact = (chunk.index + 1) * this.#layout.chunkTokens <= exactTokens;
-      if (!this.#store.commit(chunk.key, checksums[i]!, { isExact })) continue;
-      // It may have come to a lower tier meanwhile.
+      if (!this.#store.commit(chunk.key, checksums[i]!, { isExact, isUse: cause === 'computed' })) continue;
+      // It may have been found on disk while it was made here.
       const id = this.#ids.get(chunk.key) ?? chunk.id;
       this.#lost.delete(id);
       this.#name(id, chunk.key);
       path.push(id);
+      if (cause !== 'computed') continue;
       const tier = this.#lives?.computed(chunk.key);
       if (tier !== undefined) regretted[tier] += this.#layout.chunkTokens;
     }
     const { duplicates } = this.#tree.insert(namespace, tokens, path);
     assert.equal(duplicates.length, 0, 'what stands already was found before it was sealed');
-    this.#tellStored(namespace, tokens, chunks.slice(0, path.length - lease.found.length));
+    this.#tellStored(namespace, tokens, chunks.slice(0, path.length - lease.found.length), cause);
     return regretted;
   }
 
@@ -308,7 +327,12 @@ export class PrefixCache {
     return borrowed;
   }
 
-  #tellStored(namespace: string, tokens: Int32Array, chunks: readonly ReservedChunk[]): void {
+  #tellStored(
+    namespace: string,
+    tokens: Int32Array,
+    chunks: readonly ReservedChunk[],
+    cause: 'computed' | 'promoted',
+  ): void {
     const [first] = chunks;
     if (this.#events === undefined || first === undefined) return;
     const { chunkTokens } = this.#layout;
@@ -317,7 +341,7 @@ export class PrefixCache {
       type: 'stored',
       namespace,
       tier: 'host',
-      cause: 'computed',
+      cause,
       keys: chunks.map(({ key }) => key),
       parent: this.#store.identity(first.key)?.parent,
       tokens: tokens.slice(start, start + chunks.length * chunkTokens),
@@ -366,11 +390,15 @@ export class PrefixCache {
 
   /**
    * Forgets the chunks of a namespace, or those of a prefix and of what goes on from it, in every tier or in one. Pinned
-   * ones and what they stand behind stay; what someone has leased is found no more, and read to the end.
+   * ones and what they stand behind stay; what someone has leased is found no more, and read to the end. Of the remote
+   * tier, those that a tier here has too: no others are known.
    */
   clear(
     namespace: string,
-    { tier, prefix }: { readonly tier?: TierName | undefined; readonly prefix?: Int32Array | undefined } = {},
+    {
+      tier,
+      prefix,
+    }: { readonly tier?: TierName | 'remote' | undefined; readonly prefix?: Int32Array | undefined } = {},
   ): ClearedChunks {
     const { shared, own } =
       prefix === undefined
@@ -538,6 +566,12 @@ export class PrefixCache {
     if (reason === 'capacity' || reason === 'quota') this.#lives?.gone(key, this.#tree.namespaceOf(id), tier);
     this.#lost.add(id);
     this.#sweep();
+  }
+
+  /** The remote tier has a chunk that is here too. */
+  storedRemotely({ key, namespace, parent, tokens }: ChunkIdentity): void {
+    const keys = [key];
+    this.#events?.emit({ type: 'stored', namespace, tier: 'remote', cause: 'demoted', keys, parent, tokens });
   }
 
   #onTierEvict(tier: TierName, key: ChunkKey, reason: EvictReason, life: ChunkLife): void {

@@ -7,6 +7,7 @@ import {
   type DiskStore,
   type KvLayout,
   type OwnerHolding,
+  type RemoteStore,
   type TieredStore,
   type TierName,
 } from '#storage';
@@ -14,14 +15,15 @@ import type { Engine } from '../engine/engine.js';
 import { RadixkvError } from '../errors.js';
 import type { BreakEven } from './break-even.js';
 import type { PrefixCache } from './prefix-cache.js';
+import type { RemotePulls } from './remote-pulls.js';
 
 /** How often the tiers are looked after. */
 const MAINTAIN_MS = 5000;
 
-/** How long a stopping server goes on to write what its write policy owes the disk. */
+/** How long a stopping server goes on to write what its write policies owe the tiers below. */
 const FLUSH_TIMEOUT_MS = 10_000;
 
-/** How long a start waits for the disk tier beyond the engine; it goes on to open beside the server. */
+/** How long a start waits for the disk and the remote tier beyond the engine; it goes on to open beside the server. */
 const OPEN_WAIT_MS = 250;
 
 /** Tokens of a tile that measures prefill; the first of two tiles pages the weights in and does not count. */
@@ -35,6 +37,9 @@ const PROBE_RUN = -1;
 
 export class Tiers {
   readonly prefixes: PrefixCache;
+  /** What brings chunks from the remote tier; undefined without one. */
+  readonly pulls: RemotePulls | undefined;
+  readonly #remote: RemoteStore | undefined;
   readonly #store: TieredStore;
   readonly #disk: DiskStore | undefined;
   readonly #layout: KvLayout;
@@ -49,8 +54,12 @@ export class Tiers {
     readonly layout: KvLayout;
     readonly breakEven: BreakEven;
     readonly isMeasured: boolean;
+    readonly remote?: RemoteStore;
+    readonly pulls?: RemotePulls;
   }) {
     this.prefixes = parts.prefixes;
+    this.pulls = parts.pulls;
+    this.#remote = parts.remote;
     this.#store = parts.store;
     this.#disk = parts.disk;
     this.#layout = parts.layout;
@@ -60,7 +69,7 @@ export class Tiers {
   }
 
   /**
-   * Waits a moment for the disk tier, so that what is there is found at once, and a directory that can't be used is
+   * Waits a moment for the disk and the remote tier, so that what is there is found at once, and a directory that can't be used is
    * refused at the start.
    *
    * @throws RadixkvError `invalid_value`
@@ -71,7 +80,7 @@ export class Tiers {
       timer = setTimeout(resolve, OPEN_WAIT_MS);
     });
     try {
-      await Promise.race([this.prefixes.opened, moment]);
+      await Promise.race([Promise.all([this.prefixes.opened, this.#remote?.attempted]), moment]);
     } catch (cause) {
       if (!(cause instanceof DiskError)) throw cause;
       const message = `--disk-dir can't be used: ${cause.message}`;
@@ -83,9 +92,19 @@ export class Tiers {
 
   /** Measures prefill, and loads if there is something to load: what both are compared by. */
   async measure(engine: Engine): Promise<void> {
-    if (this.#disk === undefined || !this.#isMeasured) return;
+    if (!this.#isMeasured || (this.#disk ?? this.#remote) === undefined) return;
     await this.#measurePrefill(engine);
-    await this.#measureLoads(this.#disk);
+    if (this.#disk !== undefined) await this.#measureLoads(this.#disk);
+  }
+
+  /** What happened between memory and the remote tier; undefined without one. */
+  remoteReading() {
+    return this.#remote?.reading();
+  }
+
+  /** Tells what operations of the remote tier take, in milliseconds. */
+  onRemoteTimed(listener: RemoteStore['onTimed']): void {
+    if (this.#remote !== undefined) this.#remote.onTimed = listener;
   }
 
   /** What happened between memory and disk; undefined without a disk. */
@@ -127,7 +146,7 @@ export class Tiers {
     return this.#disk?.removeForeign() ?? 0;
   }
 
-  /** Writes what is owed to the disk, for a bounded time. */
+  /** Writes what is owed to the tiers below, for a bounded time. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
     let timer: NodeJS.Timeout | undefined;
@@ -136,6 +155,7 @@ export class Tiers {
     });
     await this.#store.close(timeout);
     clearTimeout(timer);
+    await this.#remote?.close();
   }
 
   async #measurePrefill(engine: Engine): Promise<void> {
@@ -143,7 +163,10 @@ export class Tiers {
     for (const start of [0, PROBE_TOKENS]) {
       const tokens = new Int32Array(PROBE_TOKENS);
       const { ms } = await engine.call({ op: 'prefill', run: PROBE_RUN, start, tokens, samplers: [] });
-      if (start > 0) this.#breakEven.prefilled(PROBE_TOKENS, ms);
+      if (start > 0) {
+        this.#breakEven.prefilled(PROBE_TOKENS, ms);
+        this.pulls?.prefilled(PROBE_TOKENS, ms);
+      }
     }
     await engine.call({ op: 'freeRun', run: PROBE_RUN });
   }

@@ -6,8 +6,10 @@ import { access, constants, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { totalmem } from 'node:os';
 import { dirname } from 'node:path';
+import { parseRemoteAddress, redisConnector, shownAddress } from '#storage';
 import { formatBytes } from '../config/bytes.js';
 import type { ServeOptions } from '../config/options.js';
+import { remoteTls } from '../config/remote-tls.js';
 import { PROVIDERS, type ProbeResult, probeDevice, whyNotAuto } from '../engine/device-probe.js';
 import { messageOf } from '../errno.js';
 import { systemClock } from '../model/clock.js';
@@ -27,6 +29,9 @@ export interface CheckResult {
   readonly fix?: string;
 }
 
+/** A remote tier answers within this time, or is said not to. */
+const REMOTE_TIMEOUT_MS = 3000;
+
 /** Room for the download and the import of the default model, and for a model's weights in memory. */
 const IMPORT_DISK_BYTES = 1.5 * 1024 ** 3;
 const MODEL_MEMORY_BYTES = 0.6 * 1024 ** 3;
@@ -43,6 +48,7 @@ export async function runChecks(options: ServeOptions): Promise<CheckResult[]> {
     await checkDirectory('data directory', options.dataDir, '--data-dir'),
     await checkDisk(options.dataDir, model === undefined),
     await checkCache(options),
+    ...(options.remote === undefined ? [] : [await checkRemote(options, options.remote)]),
     checkMemory(options, model),
   ];
   checks.push(model === undefined ? await checkSource(options) : await checkModel(options, model));
@@ -144,6 +150,23 @@ async function checkCache(options: ServeOptions): Promise<CheckResult> {
   if (bavail * bsize > diskFreeBytes) return ok(name, `${directory.detail}; ${room}`);
   const fix = `free more than ${formatBytes(diskFreeBytes)}, or lower --disk-free-bytes: else nothing is kept on disk`;
   return { ...warn(name, `${diskDir}: ${room}`), fix };
+}
+
+/** Whether the remote tier answers: a server goes on without one. */
+async function checkRemote(options: ServeOptions, url: string): Promise<CheckResult> {
+  const name = 'remote';
+  const address = parseRemoteAddress(url)!;
+  const shown = shownAddress(address);
+  try {
+    const connect = redisConnector(address, await remoteTls(options));
+    const link = await connect({ timeoutMs: REMOTE_TIMEOUT_MS, onLost: () => {} });
+    await link.present(['radixkv:probe']).finally(() => link.destroy());
+    return ok(name, `${shown} answers`);
+  } catch (error) {
+    const fix =
+      'check the address, name and password in --remote, and the files of --remote-ca-file and others';
+    return { ...warn(name, `${shown}: ${messageOf(error)}`), fix };
+  }
 }
 
 async function checkDisk(directory: string, missingModel: boolean): Promise<CheckResult> {

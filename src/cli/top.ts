@@ -65,11 +65,11 @@ const counts = {
 };
 const windowStats: z.ZodType<WindowStats> = z.object({
   ...counts,
-  by_tier: z.object({ device: tierTokens, host: tierTokens, disk: tierTokens }),
+  by_tier: z.object({ device: tierTokens, host: tierTokens, disk: tierTokens, remote: tierTokens }),
 });
 const processStats: z.ZodType<ProcessStats> = z.object({
   ...counts,
-  by_tier: z.object({ device: tierState, host: tierState, disk: tierState }),
+  by_tier: z.object({ device: tierState, host: tierState, disk: tierState, remote: tierState }),
   radix: z.object({ nodes: z.number().nullable(), chunks: z.number().nullable() }),
 });
 

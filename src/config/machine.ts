@@ -1,10 +1,11 @@
 /**
- * What the defaults need to know of the machine: the data directory of its operating system and its cores.
+ * What the defaults need to know of the machine, its operating system's data directory and its cores; and what its
+ * arithmetic is like.
  *
  * Reads the environment and `/sys`, never writes.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import { arch, availableParallelism, cpus, homedir } from 'node:os';
+import { availableParallelism, cpus, homedir } from 'node:os';
 import { join } from 'node:path';
 
 /** Where models and downloads live unless told otherwise: the user's data directory of the operating system. */
@@ -29,9 +30,25 @@ export function availableCores(): number {
   return Math.max(1, Math.min(...limits.filter((limit) => limit !== undefined)));
 }
 
-/** What the last bits of a product depend on. */
-export function processorName(): string {
-  return `${arch()} ${cpus()[0]?.model ?? 'unknown'}`;
+/** Extensions that choose between kernels, and with them how products are rounded. */
+const ARITHMETIC = /^(sse4_1|avx\w*|fma|f16c|amx\w*|asimd\w*|sve\w*|i8mm|bf16|fphp)$/;
+
+/**
+ * What tells machines apart whose matrix products may differ in their last bits: the architecture and, on Linux, the
+ * extensions of the processor that matter, elsewhere its name.
+ */
+export function machineArithmetic(): string {
+  return `${process.arch} ${linuxExtensions() ?? cpus()[0]?.model ?? 'unknown'}`;
+}
+
+function linuxExtensions(): string | undefined {
+  try {
+    const [, flags] = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8')) ?? [];
+    const known = flags?.split(' ').filter((flag) => ARITHMETIC.test(flag));
+    return known?.sort().join(' ');
+  } catch {
+    return undefined; // not Linux
+  }
 }
 
 function linuxPhysicalCores(): number | undefined {

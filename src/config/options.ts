@@ -12,6 +12,9 @@ import {
   DEFAULT_POLICY,
   POLICY_NAMES,
   type PolicyName,
+  parseRemoteAddress,
+  REMOTE_WRITE_POLICIES,
+  type RemoteWritePolicy,
   WRITE_POLICIES,
   type WritePolicy,
 } from '#storage';
@@ -73,6 +76,23 @@ export interface ServeOptions {
   readonly diskCodec: DiskCodecOption;
   /** File with the key that chunks on disk are encrypted with; undefined: they are not. */
   readonly diskKeyFile: string | undefined;
+  /** URL of a Redis or Valkey that nodes share; undefined: no remote tier. Has a password, maybe. */
+  readonly remote: string | undefined;
+  /** Of what is written there, in seconds. */
+  readonly remoteTtl: number;
+  /** What a namespace may write there within a TTL; 0: no limit. */
+  readonly remoteNamespaceBytes: number;
+  /** Milliseconds that a request may wait for the remote tier: the time to compute what it waits for, within these. */
+  readonly remoteDeadlineMs: number;
+  readonly remoteDeadlineMinMs: number;
+  readonly remoteWritePolicy: RemoteWritePolicy;
+  /** Of chunks that wait to be written there. */
+  readonly remoteQueueBytes: number;
+  readonly remoteCodec: DiskCodecOption;
+  /** PEM files: who signed the servers' certificates, and the client's certificate and its key. */
+  readonly remoteCaFile: string | undefined;
+  readonly remoteCertFile: string | undefined;
+  readonly remoteCertKeyFile: string | undefined;
   readonly writePolicy: WritePolicy;
   /** Uses after which `write-through-selective` writes a chunk. */
   readonly writeHits: number;
@@ -117,6 +137,8 @@ export interface OptionRow {
   readonly flags: string;
   readonly environment: string;
   readonly description: string;
+  /** Never shown: not in error messages either. */
+  readonly isSecret?: boolean;
   /** As text, in the form a user would write it; absent where the description says what applies. */
   readonly defaultText?: () => string;
 }
@@ -170,6 +192,40 @@ export const SERVE_OPTION_ROWS: readonly OptionRow[] = [
     '<path>',
     'file with the key that chunks are encrypted with, 64 hex digits (default: none)',
   ),
+  {
+    ...row('remote', '<url>', 'Redis or Valkey for KV chunks that nodes share, redis://… (default: none)'),
+    isSecret: true,
+  },
+  row('remoteTtl', '<duration>', 'how long a chunk is kept there, like 90s, 30m, 24h or 7d', () => '24h'),
+  row(
+    'remoteNamespaceBytes',
+    '<size>',
+    'what one tenant may write there within that time; 0 for no limit',
+    () => '8GiB',
+  ),
+  row(
+    'remoteDeadlineMs',
+    '<milliseconds>',
+    'longest time a request waits for the remote tier; never longer than computing takes',
+    () => '2000',
+  ),
+  row('remoteDeadlineMinMs', '<milliseconds>', 'what it may wait however fast computing is', () => '50'),
+  row(
+    'remoteWritePolicy',
+    '<policy>',
+    `when a chunk goes there: ${REMOTE_WRITE_POLICIES.join(', ')}; selective as for the disk`,
+    () => 'write-through',
+  ),
+  row('remoteQueueBytes', '<size>', 'chunks that may wait to be written there', () => '256MiB'),
+  row(
+    'remoteCodec',
+    '<format>',
+    `KV there: ${DISK_CODEC_OPTIONS.join(', ')}; auto loses nothing`,
+    () => 'auto',
+  ),
+  row('remoteCaFile', '<path>', 'PEM file of who signed its certificate (default: those Node trusts)'),
+  row('remoteCertFile', '<path>', 'PEM file of the certificate to show it (default: none)'),
+  row('remoteCertKeyFile', '<path>', "PEM file of that certificate's key (default: none)"),
   row(
     'writePolicy',
     '<policy>',
@@ -255,6 +311,17 @@ const path = z
   .string()
   .min(1, 'must not be empty')
   .transform((text) => resolve(text));
+const UNIT_SECONDS: ReadonlyMap<string, number> = new Map([
+  ['s', 1],
+  ['m', 60],
+  ['h', 3600],
+  ['d', 86_400],
+]);
+const DURATION_DAYS_MAX = 365;
+
+const REMOTE_FORM =
+  'must be redis://[name:password@]host[:port][/database], redis+sentinel://hosts/name or redis+cluster://hosts; rediss for TLS';
+
 /** Of the texts. */
 export const OPTION_SCHEMA = z.object({
   host: z.string().regex(/^\S+$/, 'must be a host name or address'),
@@ -278,6 +345,20 @@ export const OPTION_SCHEMA = z.object({
   diskFreeBytes: bytes(0),
   diskCodec: choice(DISK_CODEC_OPTIONS),
   diskKeyFile: path.optional(),
+  remote: z
+    .string()
+    .refine((text) => parseRemoteAddress(text) !== undefined, REMOTE_FORM)
+    .optional(),
+  remoteTtl: duration(),
+  remoteNamespaceBytes: bytes(0),
+  remoteDeadlineMs: integer(1, 600_000),
+  remoteDeadlineMinMs: integer(1, 600_000),
+  remoteWritePolicy: choice(REMOTE_WRITE_POLICIES),
+  remoteQueueBytes: bytes(0),
+  remoteCodec: choice(DISK_CODEC_OPTIONS),
+  remoteCaFile: path.optional(),
+  remoteCertFile: path.optional(),
+  remoteCertKeyFile: path.optional(),
   writePolicy: choice(WRITE_POLICIES),
   writeHits: integer(1, 1000),
   eviction: choice(POLICY_NAMES),
@@ -321,13 +402,18 @@ export function parseServeOptions(
     const issue = parsed.error.issues[0]!;
     const option = SERVE_OPTION_ROWS.find((candidate) => candidate.key === issue.path[0])!;
     const got = filled[option.key];
-    const suffix = issue.message.includes(', got ') ? '' : `, got "${withoutCredentials(got ?? '')}"`;
+    const isShown = option.isSecret !== true && !issue.message.includes(', got ');
+    const suffix = isShown ? `, got "${withoutCredentials(got ?? '')}"` : '';
     throw new RadixkvError('invalid_value', `${blame(option)} ${issue.message}${suffix}`, {
       param: flagOf(option),
     });
   }
   const { dataDir, modelsDir, keysFile, diskDir, diskKeyFile, documentTemplateFile, otlpEndpoint } =
     parsed.data;
+  const { remote, remoteCaFile, remoteCertFile, remoteCertKeyFile } = parsed.data;
+  if ((remoteCertFile === undefined) !== (remoteCertKeyFile === undefined)) {
+    throw new RadixkvError('invalid_value', '--remote-cert-file and --remote-cert-key-file need each other');
+  }
   if (parsed.data.requireKeys && parsed.data.insecureNoKeys) {
     throw new RadixkvError('invalid_value', '--require-keys and --insecure-no-keys contradict each other');
   }
@@ -338,6 +424,10 @@ export function parseServeOptions(
     diskDir: diskDir ?? join(dataDir, 'cache'),
     diskKeyFile,
     documentTemplateFile,
+    remote,
+    remoteCaFile,
+    remoteCertFile,
+    remoteCertKeyFile,
     otlpEndpoint,
   };
 }
@@ -402,6 +492,16 @@ function decimal(min: number, max: number) {
     .regex(/^\d{1,9}(\.\d{1,9})?$/, message)
     .transform(Number)
     .refine((value) => value >= min && value <= max, message);
+}
+
+/** Seconds, or a number with its unit → seconds. */
+function duration() {
+  const message = `must be seconds, or a number with s, m, h or d, from 1s to ${DURATION_DAYS_MAX}d`;
+  return z
+    .string()
+    .regex(/^\d{1,9}[smhd]?$/, message)
+    .transform((text) => Number.parseInt(text, 10) * (UNIT_SECONDS.get(text.slice(-1)) ?? 1))
+    .refine((seconds) => seconds >= 1 && seconds <= DURATION_DAYS_MAX * 86_400, message);
 }
 
 function bytes(min: number) {

@@ -84,18 +84,20 @@ export class CacheDesk {
   }
 
   /** @throws RadixkvError as a completion of the prompt would. */
-  lookup(asked: AskedPrompt): LookupReading {
+  async lookup(asked: AskedPrompt): Promise<LookupReading> {
     return this.#lookup(asked.namespace, this.encode(asked));
   }
 
-  /** As `lookup`, and where and why the prompt leaves the nearest cached sequence. */
-  explain(asked: AskedPrompt): ExplainReading {
+  /** As `lookup`, and where and why the prompt leaves the nearest sequence that this node knows. */
+  async explain(asked: AskedPrompt): Promise<ExplainReading> {
     const { cache, prompts } = this.#parts;
     const tokens = this.encode(asked);
-    const reading = this.#lookup(asked.namespace, tokens);
-    const cached = tokensOf(reading.cached);
+    const reading = await this.#lookup(asked.namespace, tokens);
+    // The last token of a prompt is always computed, for its logits.
+    if (tokensOf(reading.cached) >= tokens.length - 1) return { ...reading, divergence: undefined };
+    const known = tokensOf({ ...reading.cached, remote: 0 });
     const parting = cache.parting(asked.namespace, tokens, SHOWN_AFTER_TOKENS);
-    const miss = missOf(tokens, cached, { parting, chunkTokens: this.#parts.chunkTokens });
+    const miss = missOf(tokens, known, { parting, chunkTokens: this.#parts.chunkTokens });
     if (miss === undefined) return { ...reading, divergence: undefined };
     const { token } = miss;
     const { prompt } = asked;
@@ -197,7 +199,8 @@ export class CacheDesk {
     return asked.prompt.kind === 'chat' ? this.#parts.prompts.encodeMessages(asked.prompt.messages) : tokens;
   }
 
-  #lookup(namespace: string, tokens: Int32Array): LookupReading {
-    return { promptTokens: tokens.length, cached: this.#parts.cache.locate(namespace, tokens, 'lossy') };
+  async #lookup(namespace: string, tokens: Int32Array): Promise<LookupReading> {
+    const cached = await this.#parts.cache.locateEverywhere(namespace, tokens, 'lossy');
+    return { promptTokens: tokens.length, cached };
   }
 }

@@ -177,8 +177,8 @@ export class Pins {
   }
 
   #readingOf({ id, namespace, tokens, createdAtMs, ttlMs, priority }: StoredPin): PinReading {
-    const { host, disk } = this.#cache.peekTiers(namespace, tokens);
-    return { id, createdAtMs, ttlMs, priority, tokens: tokens.length, cached: { device: 0, host, disk } };
+    const cached = this.#cache.peekTiers(namespace, tokens);
+    return { id, createdAtMs, ttlMs, priority, tokens: tokens.length, cached };
   }
 }
 

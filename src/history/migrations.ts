@@ -39,4 +39,6 @@ export const MIGRATIONS: readonly string[] = [
   ['regret_host_tokens', 'regret_disk_tokens', ...TTFT_COLUMNS]
     .map((column) => `ALTER TABLE counts ADD COLUMN ${column} INTEGER NOT NULL DEFAULT 0`)
     .join(';\n'),
+  `ALTER TABLE counts ADD COLUMN cached_remote_tokens INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE counts ADD COLUMN blended_remote_tokens INTEGER NOT NULL DEFAULT 0`,
 ];

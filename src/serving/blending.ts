@@ -113,7 +113,7 @@ export class Blending {
 
   /** Prompt tokens from position `from` on that were reused and not recomputed, by tier. */
   reused(from: number): TierTokens {
-    const tokens = { device: 0, host: 0, disk: 0 };
+    const tokens = { device: 0, host: 0, disk: 0, remote: 0 };
     for (const [placed, { tier }] of this.#sources) tokens[tier] += this.reusedOf(placed, from);
     return tokens;
   }

@@ -127,17 +127,22 @@ export interface TokenLogprob {
 export type FinishReason = 'stop' | 'length';
 
 /** Where cached KV may come from, fastest first. */
-export const TIERS = ['device', 'host', 'disk'] as const;
+export const TIERS = ['device', 'host', 'disk', 'remote'] as const;
 export type Tier = (typeof TIERS)[number];
 
 /** Tokens by the tier their KV came from. */
 export type TierTokens = Readonly<Record<Tier, number>>;
 
-export const NO_TOKENS: TierTokens = { device: 0, host: 0, disk: 0 };
+export const NO_TOKENS: TierTokens = { device: 0, host: 0, disk: 0, remote: 0 };
 
 /** One number for each tier. */
 export function mapTiers(tokens: (tier: Tier) => number): TierTokens {
-  return { device: tokens('device'), host: tokens('host'), disk: tokens('disk') };
+  return {
+    device: tokens('device'),
+    host: tokens('host'),
+    disk: tokens('disk'),
+    remote: tokens('remote'),
+  };
 }
 
 export function plus(a: TierTokens, b: TierTokens): TierTokens {
@@ -214,7 +219,7 @@ export interface BlendExplanation {
 export interface Timings {
   /** Until the prefill began; loading is part of it. */
   readonly queueMs: number;
-  /** Reading chunks of the prompt from disk, while others may have computed. */
+  /** Reading chunks of the prompt from disk and the remote tier, while others may have computed. */
   readonly loadMs: number;
   readonly prefillMs: number;
   /** Parts of `prefillMs`; undefined when nothing was blended. */

@@ -37,9 +37,11 @@ const PLAIN_NAMES = [
   'cachedDeviceTokens',
   'cachedHostTokens',
   'cachedDiskTokens',
+  'cachedRemoteTokens',
   'blendedDeviceTokens',
   'blendedHostTokens',
   'blendedDiskTokens',
+  'blendedRemoteTokens',
   'computedTokens',
   'completionTokens',
   /** Prefill that reused tokens would have taken, at the speed that was measured then, in microseconds. */
@@ -87,9 +89,11 @@ export function countsOf(
   counts.cachedDeviceTokens = cached.device;
   counts.cachedHostTokens = cached.host;
   counts.cachedDiskTokens = cached.disk;
+  counts.cachedRemoteTokens = cached.remote;
   counts.blendedDeviceTokens = blended.device;
   counts.blendedHostTokens = blended.host;
   counts.blendedDiskTokens = blended.disk;
+  counts.blendedRemoteTokens = blended.remote;
   counts.computedTokens = usage.computedTokens;
   counts.completionTokens = usage.completionTokens;
   counts.regretHostTokens = regretted.host;
@@ -121,8 +125,8 @@ export function ttftOf(counts: Counts, hit: HitClass): HistogramReading {
   };
 }
 
-/** Tokens computed only since they had been evicted; nobody knows that of the device. */
-export function regretOf(counts: Counts): Omit<TierTokens, 'device'> {
+/** Tokens computed only since they had been evicted; nobody knows that of the device and the remote tier. */
+export function regretOf(counts: Counts): Pick<TierTokens, 'host' | 'disk'> {
   return { host: counts.regretHostTokens, disk: counts.regretDiskTokens };
 }
 
@@ -149,6 +153,7 @@ export function cachedOf(counts: Counts): TierTokens {
     device: counts.cachedDeviceTokens,
     host: counts.cachedHostTokens,
     disk: counts.cachedDiskTokens,
+    remote: counts.cachedRemoteTokens,
   };
 }
 
@@ -157,17 +162,18 @@ export function blendedOf(counts: Counts): TierTokens {
     device: counts.blendedDeviceTokens,
     host: counts.blendedHostTokens,
     disk: counts.blendedDiskTokens,
+    remote: counts.blendedRemoteTokens,
   };
 }
 
 /** Of all tiers. */
 export function cachedTokensOf(counts: Counts): number {
-  return counts.cachedDeviceTokens + counts.cachedHostTokens + counts.cachedDiskTokens;
+  return tokensOf(cachedOf(counts));
 }
 
 /** Of all tiers. */
 export function blendedTokensOf(counts: Counts): number {
-  return counts.blendedDeviceTokens + counts.blendedHostTokens + counts.blendedDiskTokens;
+  return tokensOf(blendedOf(counts));
 }
 
 /** Share of prompt tokens whose KV was reused; undefined without prompt tokens. */

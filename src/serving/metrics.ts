@@ -11,6 +11,9 @@ import { HIT_CLASSES, hitClassOf, OUTCOMES, regretOf, ttftOf } from './counts.js
 import { ENDPOINTS, type LivesReading, type RequestRecord, type Statistics } from './statistics.js';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const REMOTE_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
+/** By the number that the gauge shows. */
+const REMOTE_STATES = ['closed', 'half-open', 'open'];
 const TPOT_SECONDS = [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1];
 
 export interface Metrics {
@@ -43,7 +46,9 @@ function observeTimings(statistics: Statistics, registers: Registry[]): void {
     const { usage, timings, choices } = report;
     queue.observe(timings.queueMs / 1000);
     prefill.observe(timings.prefillMs / 1000);
-    if (timings.loadMs > 0) load.observe({ tier: 'disk' }, timings.loadMs / 1000);
+    const { cachedTokens: cached, blendedTokens: more } = usage;
+    const tier = (['remote', 'disk'] as const).find((each) => cached[each] + more[each] > 0);
+    if (tier !== undefined) load.observe({ tier }, timings.loadMs / 1000);
     const decodedPerChoice = (usage.completionTokens - choices) / choices;
     if (decodedPerChoice > 0)
       tpot.observe({ hit: hitClassOf(usage) }, timings.decodeMs / 1000 / decodedPerChoice);
@@ -198,6 +203,54 @@ function diskCounters(statistics: Statistics, registers: Registry[]): () => void
   };
 }
 
+function observeRemote(statistics: Statistics, registers: Registry[]): void {
+  const seconds = new Histogram({
+    name: 'radixkv_remote_seconds',
+    help: 'Time of an operation of the remote tier, however it ended.',
+    labelNames: ['operation'],
+    buckets: REMOTE_SECONDS,
+    registers,
+  });
+  statistics.events.on('remote', (operation, ms) => seconds.observe({ operation }, ms / 1000));
+}
+
+/** Returns what copies the counters of the remote tier; without one they have no samples. */
+function remoteMetrics(statistics: Statistics, registers: Registry[]): () => void {
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name: `radixkv_remote_${name}`, help, labelNames, registers });
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `radixkv_remote_${name}`, help, registers });
+  const requests = counter('requests_total', 'Operations by how they went.', 'operation', 'outcome');
+  const bytes = counter('bytes_total', 'Bytes of chunks read and written.', 'direction');
+  const errors = counter('errors_total', 'Why operations failed.', 'kind');
+  const reads = counter('reads_total', 'Chunks that prompts wanted, by outcome.', 'outcome');
+  const writes = counter('writes_total', 'Chunks that were to be kept there, by outcome.', 'outcome');
+  const trips = counter('breaker_trips_total', 'How often the circuit breaker opened.');
+  const skipped = counter('skipped_tokens_total', 'Prompt tokens there that were computed instead.');
+  const state = gauge('state', 'Its circuit breaker: 0 closed (it is used), 1 half-open, 2 open.');
+  const queued = gauge('queue_chunks', 'Chunks on their way there.');
+  const speed = gauge('load_bytes_per_second', 'Speed of loads from there, measured.');
+  return () => {
+    for (const each of [requests, bytes, errors, reads, writes, trips, skipped]) each.reset();
+    const { remote } = statistics.gauges();
+    setOrRemove(state, remote && REMOTE_STATES.indexOf(remote.state));
+    setOrRemove(queued, remote?.queuedChunks);
+    setOrRemove(speed, remote?.loadBytesPerS);
+    if (remote === undefined) return;
+    for (const [operation, { ok, failed }] of Object.entries(remote.requests)) {
+      requests.inc({ operation, outcome: 'ok' }, ok);
+      requests.inc({ operation, outcome: 'failed' }, failed);
+    }
+    bytes.inc({ direction: 'read' }, remote.readBytes);
+    bytes.inc({ direction: 'written' }, remote.writtenBytes);
+    for (const [kind, count] of Object.entries(remote.errors)) errors.inc({ kind }, count);
+    for (const [outcome, count] of Object.entries(remote.reads)) reads.inc({ outcome }, count);
+    for (const [outcome, count] of Object.entries(remote.writes)) writes.inc({ outcome }, count);
+    trips.inc(remote.trips);
+    skipped.inc(remote.skippedTokens);
+  };
+}
+
 /** Returns what copies the bytes between host and GPU; without a GPU they have no samples. */
 function busCounters(statistics: Statistics, registers: Registry[]): () => void {
   const bytes = new Counter({
@@ -292,7 +345,7 @@ function gauges(statistics: Statistics, registers: Registry[]): () => void {
     setOrRemove(nodes, reading.radixNodes);
     setOrRemove(chunks, reading.cachedChunks);
     setOrRemove(queuedChunks, reading.disk?.queuedChunks);
-    setOrRemove(prefillSpeed, reading.disk?.prefillTokensPerS);
+    setOrRemove(prefillSpeed, (reading.disk ?? reading.remote)?.prefillTokensPerS);
     setOrRemove(loadSpeed, reading.disk?.loadBytesPerS);
   };
 }
@@ -305,6 +358,8 @@ export function createMetrics(statistics: Statistics): Metrics {
   copyHistograms(statistics, [registry]);
   const copyCounters = counters(statistics, [registry]);
   const copyDiskCounters = diskCounters(statistics, [registry]);
+  observeRemote(statistics, [registry]);
+  const copyRemoteMetrics = remoteMetrics(statistics, [registry]);
   const copyBusCounters = busCounters(statistics, [registry]);
   const copyHistoryCounters = historyCounters(statistics, [registry]);
   const copyTraceCounters = traceCounters(statistics, [registry]);
@@ -314,6 +369,7 @@ export function createMetrics(statistics: Statistics): Metrics {
     scrape: () => {
       copyCounters();
       copyDiskCounters();
+      copyRemoteMetrics();
       copyBusCounters();
       copyHistoryCounters();
       copyTraceCounters();

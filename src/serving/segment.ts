@@ -58,7 +58,7 @@ export async function* fillSegment(
   },
 ): AsyncGenerator<void, SegmentSource, void> {
   const { tokens, rows } = segment;
-  const { disk } = await cache.refill(scratch, tokens, options.prefetch);
+  const { disk, remote } = await cache.refill(scratch, tokens, options.prefetch);
   const computedFrom = Math.min(scratch.length, rows);
   for (let start = computedFrom; start < rows; ) {
     const tile = tokens.slice(start, Math.min(rows, start + options.tileTokens()));
@@ -69,5 +69,5 @@ export async function* fillSegment(
     yield;
   }
   const regretted = computedFrom < rows ? await cache.store(scratch, tokens) : NO_TOKENS;
-  return { tier: disk > 0 ? 'disk' : 'host', computedFrom, regretted };
+  return { tier: remote > 0 ? 'remote' : disk > 0 ? 'disk' : 'host', computedFrom, regretted };
 }

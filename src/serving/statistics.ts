@@ -7,6 +7,7 @@
  * those of the `record` event.
  */
 import { EventEmitter } from 'node:events';
+import type { RemoteOperation } from '#storage';
 import type { BusBytes } from '../engine/device.js';
 import type { ErrorCode } from '../errors.js';
 import type { HistogramReading } from '../histogram.js';
@@ -88,6 +89,34 @@ export interface DiskReading {
   readonly loadBytesPerS: number | undefined;
 }
 
+/** What happened between memory and the remote tier since the start. */
+export interface RemoteReading {
+  /** Of its circuit breaker: `closed` means that it is used. */
+  readonly state: 'closed' | 'half-open' | 'open';
+  /** Why it is not. */
+  readonly reason: string | undefined;
+  /** How often the breaker opened. */
+  readonly trips: number;
+  /** Whether the server refused a write a moment ago. */
+  readonly isWritingPaused: boolean;
+  /** Chunks on their way there now. */
+  readonly queuedChunks: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** By operation. */
+  readonly requests: Readonly<Record<string, { readonly ok: number; readonly failed: number }>>;
+  /** By kind. */
+  readonly errors: Readonly<Record<string, number>>;
+  /** Chunks that prompts wanted from there, and that were to be kept there, by what became of them. */
+  readonly reads: Readonly<Record<string, number>>;
+  readonly writes: Readonly<Record<string, number>>;
+  /** Prompt tokens that were there and computed, since that was faster or memory to load them was short. */
+  readonly skippedTokens: number;
+  /** As measured; undefined before the first time. */
+  readonly prefillTokensPerS: number | undefined;
+  readonly loadBytesPerS: number | undefined;
+}
+
 /** What became of counts over time, since the start. */
 export interface HistoryReading {
   /** What went wrong with the database, by kind. */
@@ -122,6 +151,7 @@ export interface GaugeReading {
   /** How often the engine was lost and started again, or that was tried, since the start. */
   readonly engineRestarts?: number;
   readonly disk?: DiskReading;
+  readonly remote?: RemoteReading;
   /** Bytes between host and GPU since the start; absent without one. */
   readonly bus?: BusBytes;
   /** Of counts over time; absent where none are kept. */
@@ -145,8 +175,14 @@ export interface TokenTotals {
 
 export class Statistics {
   readonly since: Date;
-  /** Emits `record` with each `RequestRecord`, and what it came to, after it is counted. */
-  readonly events = new EventEmitter<{ record: [RequestRecord, Counts] }>();
+  /**
+   * Emits `record` with each `RequestRecord`, and what it came to, after it is counted; and `remote` with each operation
+   * of the remote tier, and the milliseconds that it took.
+   */
+  readonly events = new EventEmitter<{
+    record: [RequestRecord, Counts];
+    remote: [RemoteOperation, number];
+  }>();
   readonly #gauges: () => GaugeReading;
   readonly #prefillTokensPerS: () => number | undefined;
   readonly #requests = new Map<string, number>();

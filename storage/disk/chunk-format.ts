@@ -21,6 +21,7 @@ import {
   completeHead,
   encodeMeta,
   fileBytesOf,
+  headBytesOf,
   isHeadLength,
   parseHead,
   parseMeta,
@@ -165,6 +166,38 @@ export class ChunkFormat {
     }
     if (encoded !== into) codec.decode(encoded, into);
     return this.#checksum(into) === found.checksum ? found.checksum : undefined;
+  }
+
+  /**
+   * The chunk in a file that someone else may have written, which is in `into` then; undefined when it is not just the
+   * one that is expected, of this model, layout and encryption key, whole and unchanged.
+   */
+  open(
+    file: Buffer,
+    expected: ChunkIdentity,
+    into: Uint8Array,
+  ): { readonly checksum: bigint; readonly isExact: boolean } | undefined {
+    const found = this.readHead(file);
+    if (found === undefined || !this.isOwn(found) || found.fileBytes !== file.byteLength) return undefined;
+    const codec = this.#codecs.get(found.codecId);
+    if (codec === undefined || found.key !== expected.key || found.parent !== expected.parent)
+      return undefined;
+    const headBytes = file.byteLength - codec.encodedBytes;
+    if (!isHeadLength(headBytes) || headBytes !== headBytesOf(file)) return undefined;
+    const head = file.subarray(0, headBytes);
+    const meta = this.readMeta(head);
+    const isSame =
+      meta !== undefined &&
+      meta.namespace === expected.namespace &&
+      meta.tokens.length === expected.tokens.length &&
+      meta.tokens.every((token, i) => token === expected.tokens[i]);
+    if (!isSame) return undefined;
+    const payload = file.subarray(headBytes);
+    // Other codecs read whole words, which must be aligned.
+    const isAsIs = codec.isIdentity || this.#cipher !== undefined;
+    const aligned = isAsIs ? payload : Uint8Array.from(payload);
+    const checksum = this.decode(found, { head, payload: aligned }, into);
+    return checksum === undefined ? undefined : { checksum, isExact: found.isExact };
   }
 
   /** What a sound head says; `head` may be longer. */

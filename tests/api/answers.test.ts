@@ -11,7 +11,7 @@ const TEXT = { model: 'fake/model-1', prompt: 'Hello there', max_tokens: 9 };
 const USAGE = {
   promptTokens: 9,
   completionTokens: 3,
-  cachedTokens: { device: 4, host: 2, disk: 0 },
+  cachedTokens: { device: 4, host: 2, disk: 0, remote: 0 },
   blendedTokens: NO_TOKENS,
   computedTokens: 3,
 };
@@ -133,8 +133,8 @@ test('an unstreamed answer always has complete usage and timings, zero included'
     prefill_ms: 20,
     decode_ms: 100,
     ttft_ms: 21,
-    cached_tokens: { device: 0, host: 0, disk: 0 },
-    blended_tokens: { device: 0, host: 0, disk: 0 },
+    cached_tokens: { device: 0, host: 0, disk: 0, remote: 0 },
+    blended_tokens: { device: 0, host: 0, disk: 0, remote: 0 },
     computed_tokens: 2,
     tokens_per_second: 230,
   });

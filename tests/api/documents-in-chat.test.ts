@@ -35,7 +35,7 @@ suite('a prompt with documents', () => {
     assert.equal('blend' in first.body.timings, false);
     const second = await ask(app, TURNED).expect(200);
     assert.deepEqual(second.body.usage.prompt_tokens_details, { cached_tokens: 0, blended_tokens: 7 });
-    assert.deepEqual(second.body.timings.blended_tokens, { device: 0, host: 7, disk: 0 });
+    assert.deepEqual(second.body.timings.blended_tokens, { device: 0, host: 7, disk: 0, remote: 0 });
     assert.equal(second.body.timings.computed_tokens, second.body.usage.prompt_tokens - 7);
     assert.deepEqual(second.body.timings.blend, {
       prepare_ms: 0,

@@ -46,7 +46,7 @@ suite('PUT, GET and DELETE /v1/documents/{id}', () => {
       status: 'computing',
       progress: { computed_tokens: 0, tokens: 4 },
       tokens: 4,
-      cached_tokens: { device: 0, host: 0, disk: 0 },
+      cached_tokens: { device: 0, host: 0, disk: 0, remote: 0 },
       created_at: 1_700_000_000,
       expires_at: 1_700_000_060,
       pinned: true,
@@ -59,7 +59,7 @@ suite('PUT, GET and DELETE /v1/documents/{id}', () => {
       ...document,
       status: 'ready',
       progress: { computed_tokens: 4, tokens: 4 },
-      cached_tokens: { device: 0, host: 4, disk: 0 },
+      cached_tokens: { device: 0, host: 4, disk: 0, remote: 0 },
     });
     const deleted = await api().delete('/v1/documents/Doc_1.a%3Ab-c').expect(200);
     assert.deepEqual(deleted.body, { id: 'Doc_1.a:b-c', object: 'document', deleted: true });

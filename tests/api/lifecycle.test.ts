@@ -10,7 +10,7 @@ const CHAT = { model: 'fake/model-1', messages: [{ role: 'user', content: 'Hello
 const USAGE = {
   promptTokens: 2,
   completionTokens: 1,
-  cachedTokens: { device: 0, host: 0, disk: 0 },
+  cachedTokens: { device: 0, host: 0, disk: 0, remote: 0 },
   blendedTokens: NO_TOKENS,
   computedTokens: 2,
 };

@@ -227,7 +227,7 @@ test('an answer has the shape of a message, and its usage adds up to the prompt'
 test('KV that is not exact was read from the cache too', async () => {
   const usage = {
     promptTokens: 9,
-    cachedTokens: { device: 1, host: 2, disk: 0 },
+    cachedTokens: { device: 1, host: 2, disk: 0, remote: 0 },
     blendedTokens: { ...NO_TOKENS, disk: 4 },
     computedTokens: 2,
   };

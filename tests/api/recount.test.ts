@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { pino } from 'pino';
+import { RedisServer, until } from '../../bench/redis-server.js';
 import { createApp } from '../../src/api/app.js';
 import { startServer } from '../../src/api/server.js';
 import {
@@ -20,7 +21,14 @@ import {
   type Usage,
 } from '../../src/serving/completion.js';
 import { OUTCOMES, type Outcome } from '../../src/serving/counts.js';
-import { type TestBackend, TINY_CHUNK_BYTES, TINY_TOKEN_BYTES, testBackend } from '../support/backend.js';
+import {
+  ask,
+  type TestBackend,
+  TINY_CHUNK_BYTES,
+  TINY_TOKEN_BYTES,
+  testBackend,
+} from '../support/backend.js';
+import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 /** An answer of letters that never ends by itself. */
 const ENDLESS = { max_tokens: 1000, logit_bias: { 256: -100, 257: -100, 258: -100 } };
@@ -332,6 +340,8 @@ const DOCUMENTS = [
   { title: 'The lamp', text: 'The lamp of the tower burns oil, and is lit at dusk by the keeper himself.' },
   { title: 'The boat', text: 'A boat brings flour and letters on the first day of each month, if it can.' },
 ];
+/** What another node has computed. */
+const ELSEWHERE = 'These words were read by another node, which told nobody of it. '.repeat(3);
 const RULES = 'Answer in one word, and never twice the same one. '.repeat(6);
 
 function chat(...words: readonly string[]) {
@@ -341,7 +351,7 @@ function chat(...words: readonly string[]) {
   };
 }
 
-/** Prompts that share beginnings, in memory and on disk, of several tenants; some blended, some in streams. */
+/** Prompts that share beginnings, in memory, on disk and in the remote tier, of several tenants; some blended, some in streams. */
 async function serveAll(shop: Shop): Promise<void> {
   const { cache, scheduler } = shop.backend;
   for (const key of [undefined, 'alice', 'bob'] as const) {
@@ -349,6 +359,7 @@ async function serveAll(shop: Shop): Promise<void> {
     await shop.ask('chat/completions', chat(RULES, 'one?'), options);
     await shop.stream('chat/completions', chat(RULES, 'two?'), options);
   }
+  await shop.ask('completions', { prompt: `${ELSEWHERE} Which?` });
   await shop.ask('completions', { prompt: RULES, n: 2 }, { key: 'alice' });
   await shop.ask('completions', { prompt: RULES, cache: { mode: 'off' } }, { key: 'alice' });
   const blend = { documents: DOCUMENTS, cache: { mode: 'blend', recompute_ratio: 0.2 } };
@@ -408,31 +419,40 @@ function assertLogged({ logged, entries }: Shop): void {
   }
 }
 
-async function backendOf(t: TestContext, directory: string): Promise<TestBackend> {
-  return testBackend(t, {
+async function backendOf(t: TestContext, directory: string, redis: RedisServer): Promise<TestBackend> {
+  const backend = await testBackend(t, {
     maxActive: MAX_ACTIVE,
     maxQueue: MAX_QUEUE,
     deviceBytes: 4096 * TINY_TOKEN_BYTES,
     hostBytes: 60 * TINY_CHUNK_BYTES,
     disk: { directory: join(directory, 'disk'), capacityBytes: 2 ** 26, freeBytesMin: 0, codec: 'auto' },
     historyFile: join(directory, 'statistics.sqlite'),
+    remoteTier: remoteAt(redis.url, { writePolicy: 'off' }),
   });
+  await until(() => remoteOf(backend).state === 'closed', 'it is connected');
+  return backend;
 }
 
 test('what every client was told adds up to the statistics, and to those after a restart', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'radixkv-recount-'));
-  const backend = await backendOf(t, directory);
+  const redis = await RedisServer.start(t);
+  const other = await node(t, remoteAt(redis.url));
+  await ask(other, { prompt: ELSEWHERE, maxTokens: 1 });
+  await written(other);
+  await other.close();
+  const backend = await backendOf(t, directory, redis);
   const { id: model } = backend.service.model;
   const shop = await Shop.open(backend);
   for (const part of [serveAll, crowd, refuse]) await part(shop);
   await shop.settled();
   const { entries } = shop;
   assertLogged(shop);
-  const { device, host, disk } = expected(entries).by_tier;
+  const { device, host, disk, remote } = expected(entries).by_tier;
   for (const tokens of [
     device!.cached_tokens,
     host!.cached_tokens,
     disk!.cached_tokens,
+    remote!.cached_tokens,
     host!.blended_tokens,
   ])
     assert(tokens > 0, 'tokens came from everywhere');
@@ -446,7 +466,7 @@ test('what every client was told adds up to the statistics, and to those after a
   await shop.close();
   await backend.close();
 
-  const again = await backendOf(t, directory);
+  const again = await backendOf(t, directory, redis);
   // Behind those that close what writes there.
   t.after(() => rmSync(directory, { recursive: true }));
   const later = await Shop.open(again);

@@ -64,8 +64,15 @@ suite('GET /v1/cache/stats', () => {
       unpriced_tokens: 0,
       regret_tokens: 0,
       ttft_ms: { none, partial: none, most: none },
-      by_tier: { device: { ...tier, regret_tokens: null }, host: tier, disk: tier },
+      by_tier: {
+        device: { ...tier, regret_tokens: null },
+        host: tier,
+        disk: tier,
+        remote: { ...tier, regret_tokens: null },
+      },
       disk: null,
+      remote: null,
+      bus: null,
       radix: { nodes: null, chunks: null },
       history: null,
     });
@@ -138,12 +145,85 @@ suite('GET /v1/cache/stats', () => {
           classes: null,
           evicted: null,
         },
+        remote: {
+          cached_tokens: 0,
+          blended_tokens: 0,
+          regret_tokens: null,
+          evicted: null,
+          bytes: null,
+          logical_bytes: null,
+          capacity_bytes: null,
+          chunks: null,
+          classes: null,
+        },
       },
       disk: null,
+      remote: null,
+      bus: null,
       radix: { nodes: 5, chunks: 7 },
       history: { faults: { writes_failed: 1 }, unwritten_requests: 2, lost_requests: 3 },
     });
   });
+});
+
+test('what the remote tier did is in the statistics and in the metrics', async () => {
+  const { app, statistics } = fakeApp({
+    gauges: {
+      tiers: {},
+      remote: {
+        state: 'open',
+        reason: 'timeout',
+        trips: 3,
+        isWritingPaused: true,
+        queuedChunks: 4,
+        readBytes: 5,
+        writtenBytes: 6,
+        requests: { get: { ok: 7, failed: 8 } },
+        errors: { timeout: 9 },
+        reads: { hit: 10 },
+        writes: { stored: 11 },
+        skippedTokens: 12,
+        prefillTokensPerS: 13,
+        loadBytesPerS: 14,
+      },
+    },
+  });
+  const { body } = await supertest(app).get('/v1/cache/stats').expect(200);
+  assert.deepEqual(body.remote, {
+    state: 'open',
+    reason: 'timeout',
+    trips: 3,
+    writing_paused: true,
+    read_bytes: 5,
+    written_bytes: 6,
+    queued_chunks: 4,
+    requests: { get: { ok: 7, failed: 8 } },
+    errors: { timeout: 9 },
+    reads: { hit: 10 },
+    writes: { stored: 11 },
+    skipped_tokens: 12,
+    prefill_tokens_per_second: 13,
+    load_bytes_per_second: 14,
+  });
+  statistics.events.emit('remote', 'get', 20);
+  const { text } = await supertest(app).get('/metrics').expect(200);
+  for (const line of [
+    'radixkv_remote_state 2',
+    'radixkv_remote_breaker_trips_total 3',
+    'radixkv_remote_queue_chunks 4',
+    'radixkv_remote_bytes_total{direction="read"} 5',
+    'radixkv_remote_bytes_total{direction="written"} 6',
+    'radixkv_remote_requests_total{operation="get",outcome="ok"} 7',
+    'radixkv_remote_requests_total{operation="get",outcome="failed"} 8',
+    'radixkv_remote_errors_total{kind="timeout"} 9',
+    'radixkv_remote_reads_total{outcome="hit"} 10',
+    'radixkv_remote_writes_total{outcome="stored"} 11',
+    'radixkv_remote_skipped_tokens_total 12',
+    'radixkv_remote_load_bytes_per_second 14',
+    'radixkv_remote_seconds_sum{operation="get"} 0.02',
+  ]) {
+    assert.ok(text.split('\n').includes(line), line);
+  }
 });
 
 test('an aborted request counts the tokens that the service reports for it', () => {
@@ -151,8 +231,8 @@ test('an aborted request counts the tokens that the service reports for it', () 
   const usage = {
     promptTokens: 12,
     completionTokens: 1,
-    cachedTokens: { device: 3, host: 1, disk: 2 },
-    blendedTokens: { device: 0, host: 2, disk: 1 },
+    cachedTokens: { device: 3, host: 1, disk: 2, remote: 0 },
+    blendedTokens: { device: 0, host: 2, disk: 1, remote: 0 },
     computedTokens: 3,
   };
   const timings = { queueMs: 0, loadMs: 0, prefillMs: 1, blend: undefined, decodeMs: 1, ttftMs: 1 };
@@ -175,8 +255,8 @@ test('an aborted request counts the tokens that the service reports for it', () 
   assert.equal(statistics.requests('chat.completions', 'aborted'), 0);
   assert.deepEqual(statistics.tokens, {
     prompt: 12,
-    cached: { device: 3, host: 1, disk: 2 },
-    blended: { device: 0, host: 2, disk: 1 },
+    cached: { device: 3, host: 1, disk: 2, remote: 0 },
+    blended: { device: 0, host: 2, disk: 1, remote: 0 },
     computed: 3,
     completion: 1,
   });

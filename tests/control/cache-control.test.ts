@@ -303,11 +303,11 @@ suite('clearing', () => {
     const tiers = async () =>
       (await send('post', '/v1/cache/lookup', { model, prompt: 'a'.repeat(200) })).body.by_tier;
     await send('delete', '/v1/cache?tier=device');
-    assert.deepEqual(await tiers(), { device: 0, host: 192, disk: 0 });
+    assert.deepEqual(await tiers(), { device: 0, host: 192, disk: 0, remote: 0 });
     await send('delete', '/v1/cache?tier=disk');
-    assert.deepEqual(await tiers(), { device: 0, host: 192, disk: 0 });
+    assert.deepEqual(await tiers(), { device: 0, host: 192, disk: 0, remote: 0 });
     await send('delete', '/v1/cache?tier=host');
-    assert.deepEqual(await tiers(), { device: 0, host: 0, disk: 0 });
+    assert.deepEqual(await tiers(), { device: 0, host: 0, disk: 0, remote: 0 });
     assert.equal((await send('delete', '/v1/cache?tier=tape')).body.error.param, 'tier');
   });
 

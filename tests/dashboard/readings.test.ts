@@ -17,6 +17,7 @@ const STATS = {
     device: { ...NO_TOKENS, cached_tokens: 512 },
     host: { cached_tokens: 0, blended_tokens: 124 },
     disk: { ...NO_TOKENS, cached_tokens: 64 },
+    remote: NO_TOKENS,
   },
 };
 
@@ -24,8 +25,11 @@ test('the shares of the tiers add up to the hit rate, and are not known without 
   const { device, host, disk } = hitShares(STATS);
   assert(Math.abs(device! + host! + disk! - STATS.hit_rate) < 1e-12);
   assert.equal(host, 124 / 1300);
-  const nothing = { prompt_tokens: 0, by_tier: { device: NO_TOKENS, host: NO_TOKENS, disk: NO_TOKENS } };
-  assert.deepEqual(hitShares(nothing), { device: null, host: null, disk: null });
+  const nothing = {
+    prompt_tokens: 0,
+    by_tier: { device: NO_TOKENS, host: NO_TOKENS, disk: NO_TOKENS, remote: NO_TOKENS },
+  };
+  assert.deepEqual(hitShares(nothing), { device: null, host: null, disk: null, remote: null });
 });
 
 test('rates are those of the time since the window began, all requests counted', () => {

@@ -280,8 +280,8 @@ test('docs/api.md and docs/operating.md have the parameters, fields and limits o
     Object.keys(example).filter((field) => !['window', 'since', 'group_by', 'groups'].includes(field)),
     [...fields, 'by_tier'],
   );
-  const { device, host, disk } = example.by_tier;
-  const tiers = [device, host, disk];
+  const { device, host, disk, remote } = example.by_tier;
+  const tiers = [device, host, disk, remote];
   const sum = (field: string) => tiers.reduce((total, tier) => total + tier[field], 0);
   assert.equal(sum('cached_tokens'), example.cached_tokens);
   assert.equal(sum('blended_tokens'), example.blended_tokens);

@@ -8,8 +8,10 @@ import { parser } from '@prometheus-io/lezer-promql';
 import supertest from 'supertest';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { RedisServer, until } from '../../bench/redis-server.js';
 import { createApp } from '../../src/api/app.js';
 import { request, TINY_CHUNK_BYTES, TINY_TOKEN_BYTES, testBackend } from '../support/backend.js';
+import { remoteAt, remoteOf } from '../support/remote-backend.js';
 
 const TARGET = z.object({ refId: z.string(), expr: z.string(), datasource: z.object({ uid: z.string() }) });
 const GRID = z.object({ x: z.number(), y: z.number(), w: z.number(), h: z.number() });
@@ -61,15 +63,17 @@ interface Metric {
 
 let metrics: Map<string, Metric>;
 
-/** Metrics of a server that has evicted from memory, used its disk, been traced and refused. */
+/** Metrics of a server that has evicted from memory, used its disk and its remote tier, been traced and refused. */
 before(async () => {
   const hooks: (() => unknown)[] = [];
   const t = { after: (hook: () => unknown) => hooks.push(hook) };
   const directory = await mkdtemp(join(tmpdir(), 'radixkv-monitoring-'));
+  const redis = await RedisServer.start(t);
   const backend = await testBackend(t, {
     deviceBytes: 512 * TINY_TOKEN_BYTES,
     hostBytes: 16 * TINY_CHUNK_BYTES,
     disk: { directory, capacityBytes: 2 ** 26, freeBytesMin: 0, codec: 'auto' },
+    remoteTier: remoteAt(redis.url),
     tracing: {
       begin: () => assert.fail('no request is traced here'),
       reading: () => ({ spans: { sent: 0, dropped: 0, failed: 0 } }),
@@ -88,6 +92,7 @@ before(async () => {
     for await (const event of events) assert(event.type !== 'end' || event.usage.promptTokens === 200);
   }
   await supertest(app).get('/v1/models/none').expect(404);
+  await until(() => remoteOf(backend).writes.stored! > 0, 'something is written');
   metrics = metricsOf((await supertest(app).get('/metrics').expect(200)).text);
   afterAll(async () => {
     for (const hook of hooks) await hook();

@@ -21,7 +21,7 @@ suite('a document that is put', () => {
       status: 'computing',
       computedTokens: 3,
       tokens: 4,
-      cached: { device: 0, host: 0, disk: 0 },
+      cached: { device: 0, host: 0, disk: 0, remote: 0 },
       createdAtMs: 1_000_000,
       expiresAtMs: undefined,
       isPinned: false,
@@ -32,7 +32,7 @@ suite('a document that is put', () => {
     open();
     const ready = await settled('a');
     assert.deepEqual([ready!.status, ready!.computedTokens], ['ready', 4]);
-    assert.deepEqual(ready!.cached, { device: 0, host: 4, disk: 0 });
+    assert.deepEqual(ready!.cached, { device: 0, host: 4, disk: 0, remote: 0 });
   });
 
   test('is found at once, before its KV is there', (t) => {

@@ -7,11 +7,15 @@ export function counted(tokens = 1, outcome: (typeof OUTCOMES)[number] = 'comple
   const usage = {
     promptTokens: 7 * tokens,
     completionTokens: tokens,
-    cachedTokens: { device: tokens, host: tokens, disk: tokens },
-    blendedTokens: { device: tokens, host: tokens, disk: tokens },
+    cachedTokens: { device: tokens, host: tokens, disk: tokens, remote: tokens },
+    blendedTokens: { device: tokens, host: tokens, disk: tokens, remote: tokens },
     computedTokens: tokens,
   };
-  const known = { usage, ttftMs: tokens * 30, regretted: { device: 0, host: tokens, disk: 2 * tokens } };
+  const known = {
+    usage,
+    ttftMs: tokens * 30,
+    regretted: { device: 0, host: tokens, disk: 2 * tokens, remote: 0 },
+  };
   return countsOf(outcome, known, tokens % 2 === 0 ? 1000 : undefined);
 }
 

@@ -145,7 +145,12 @@ suite('documents in a prompt', () => {
     const reusable = [C, A, B].reduce((sum, document) => sum + bytesOf(document), 0);
     const recomputed = answer.explanation!.recomputed.length;
     assert.equal(recomputed, Math.round(0.25 * reusable));
-    assert.deepEqual(answer.usage.blendedTokens, { device: 0, host: reusable - recomputed, disk: 0 });
+    assert.deepEqual(answer.usage.blendedTokens, {
+      device: 0,
+      host: reusable - recomputed,
+      disk: 0,
+      remote: 0,
+    });
     assert(answer.timings.blend !== undefined);
   });
 

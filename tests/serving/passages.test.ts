@@ -67,7 +67,7 @@ test('a stored document is computed ahead of time, and a request that names it o
   assert.deepEqual(queued.cached, NO_TOKENS);
   const lamp = await put(backend, 'lamp', LAMP);
   assert.equal(lamp.status, 'ready');
-  assert.deepEqual(lamp.cached, { device: 0, host: lamp.tokens, disk: 0 });
+  assert.deepEqual(lamp.cached, { device: 0, host: lamp.tokens, disk: 0, remote: 0 });
   assert.equal(lamp.computedTokens, lamp.tokens);
   await put(backend, 'boat', BOAT);
   const before = tap.requests.length;

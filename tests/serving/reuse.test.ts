@@ -121,7 +121,7 @@ suite('an answer equals the answer without a cache', () => {
     evictAll();
     slotBytes(backend.tap.slab!, 1)[100]! ^= 4;
     const damaged = await ask(backend, options);
-    assert.deepEqual(damaged.usage.cachedTokens, { device: 0, host: 16, disk: 0 });
+    assert.deepEqual(damaged.usage.cachedTokens, { device: 0, host: 16, disk: 0, remote: 0 });
     assertSame(damaged, cold);
     const { prefixes, evictions } = backend.cache.reading();
     assert.equal(evictions.find(({ reason }) => reason === 'corrupt')?.count, 1);
@@ -137,7 +137,7 @@ suite('an answer equals the answer without a cache', () => {
     const prompt = 'nothing outlives its run, but a warm run is used again';
     const cold = await ask(backend, { prompt, ...LOGPROBS });
     const warm = await ask(backend, { prompt, ...LOGPROBS });
-    assert.deepEqual(warm.usage.cachedTokens, { device: prompt.length - 1, host: 0, disk: 0 });
+    assert.deepEqual(warm.usage.cachedTokens, { device: prompt.length - 1, host: 0, disk: 0, remote: 0 });
     assertSame(warm, cold);
   });
 

@@ -20,7 +20,7 @@ const PROMPT =
   'the same words from two tenants, who must never learn of each other, nor from how long it took';
 const PASSAGE = 'a passage that both of them have, and that is long enough for several chunks of KV';
 const WHOLE_CHUNKS = Math.floor((PROMPT.length - 1) / CHUNK_TOKENS) * CHUNK_TOKENS;
-const FOUND: Readonly<Record<Tier, number>> = {
+const FOUND: Readonly<Omit<Record<Tier, number>, 'remote'>> = {
   device: PROMPT.length - 1,
   host: WHOLE_CHUNKS,
   disk: WHOLE_CHUNKS,
@@ -79,7 +79,7 @@ function leaveOnly(tier: 'device' | 'host', { cache }: TestBackend): void {
   if (tier !== 'device') cache.dropWarm();
 }
 
-const NONE = { device: 0, host: 0, disk: 0 };
+const NONE = { device: 0, host: 0, disk: 0, remote: 0 };
 
 /** A disk tier behind so little host memory that another prompt displaces all that was in it. */
 const SMALL_HOST = { hostBytes: 16 * TINY_CHUNK_BYTES, segmentShare: 0 };
