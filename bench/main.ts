@@ -268,7 +268,11 @@ async function statistics({ quick }: Options): Promise<Measured> {
 }
 
 async function nodes({ quick, remote: url }: Options): Promise<Measured> {
-  const rows = await nodesBench({ rounds: quick ? 1 : 5, onNotice, ...(url !== undefined && { remote: url }) });
+  const rows = await nodesBench({
+    rounds: quick ? 1 : 5,
+    onNotice,
+    ...(url !== undefined && { remote: url }),
+  });
   console.log(nodesTable(rows));
   return { rows: [], measures: { rows } };
 }

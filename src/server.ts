@@ -141,15 +141,13 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   const layout = kvLayout({ layers, kvHeads, headDim, chunkTokens, dtype });
   const breakEven = new BreakEven(options.breakEven);
   const events = new CacheEvents(systemTime);
-  const tiers = await createTiers(options, {
-    layout,
-    fingerprint: manifest.fingerprint,
-    device: await deviceFingerprint(device, options.modelDirectory, dtype),
-    breakEven,
-    events,
-  });
+  const fingerprint = cacheFingerprint(
+    manifest.fingerprint,
+    await deviceFingerprint(device, options.modelDirectory, dtype),
+  );
+  const tiers = await createTiers(options, { layout, fingerprint, breakEven, events });
   try {
-    return await createService(options, { manifest, layout, breakEven, tiers, events });
+    return await createService(options, { manifest, fingerprint, layout, breakEven, tiers, events });
   } catch (error) {
     await tiers?.close();
     throw error;
@@ -168,6 +166,8 @@ async function createService(
   options: BackendOptions,
   parts: {
     readonly manifest: Manifest;
+    /** In the keys of chunks. */
+    readonly fingerprint: string;
     readonly layout: KvLayout;
     readonly breakEven: BreakEven;
     readonly tiers: Tiers | undefined;
@@ -175,7 +175,7 @@ async function createService(
   },
 ): Promise<Backend> {
   const { modelDirectory, logger } = options;
-  const { manifest, layout, breakEven, tiers, events } = parts;
+  const { manifest, fingerprint, layout, breakEven, tiers, events } = parts;
   const documentTemplate = new DocumentTemplate(options.documentTemplate ?? DEFAULT_DOCUMENT_TEMPLATE);
   const tokenizer = await createTokenizer(modelDirectory);
   const template = await createChatTemplate(modelDirectory, tokenizer.names);
@@ -266,7 +266,7 @@ async function createService(
     keepsExcerpts: keepExcerpts,
   });
   const history = openHistory(options);
-  const pinFile = openPins(options, cacheFingerprint(manifest.fingerprint));
+  const pinFile = openPins(options, fingerprint);
   const statistics = new Statistics({
     gauges: () => ({
       ...gauges(cache, scheduler, tiers),
@@ -301,7 +301,7 @@ async function createService(
     events,
     archives: new Archives({
       model: model.id,
-      fingerprint: cacheFingerprint(manifest.fingerprint),
+      fingerprint,
       layout,
       vocab,
       checksum: await createChecksum(),

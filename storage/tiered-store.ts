@@ -136,7 +136,7 @@ export class TieredStore implements ChunkStore {
     return this.tierOf(key) !== undefined;
   }
 
-  /** Whether a tier has the chunk; without `tier`, or for the remote one, whether any here has. */
+  /** Whether a tier has the chunk; without `tier`, whether any here has. The remote one may have what is here. */
   isIn(tier: TierName | 'remote' | undefined, key: ChunkKey): boolean {
     if (tier === undefined || tier === 'remote' || this.#state !== 'open') return this.has(key);
     return tier === 'host' ? this.host.has(key) : (this.disk?.has(key) ?? false);
@@ -147,7 +147,7 @@ export class TieredStore implements ChunkStore {
     return this.#leases.has(key);
   }
 
-  /** Whether the chunk is pinned in a tier; without `tier`, in any. Nothing is in the remote one. */
+  /** Whether the chunk is pinned in a tier; without `tier`, in any. */
   isPinned(key: ChunkKey, tier?: TierName | 'remote'): boolean {
     if (tier === 'remote') return false;
     const inHost = tier !== 'disk' && this.host.pinTtlMs(key) !== undefined;

@@ -88,15 +88,13 @@ export async function createTiers(
   options: TierOptions,
   model: {
     readonly layout: KvLayout;
+    /** `cacheFingerprint` */
     readonly fingerprint: string;
-    /** What else than the CPU computes it: `deviceFingerprint`. */
-    readonly device?: string | undefined;
     readonly breakEven: BreakEven;
     readonly events: CacheEvents;
   },
 ): Promise<Tiers | undefined> {
-  const { layout, breakEven, events } = model;
-  const fingerprint = cacheFingerprint(model.fingerprint, model.device);
+  const { layout, fingerprint, breakEven, events } = model;
   if (options.hostBytes < layout.chunkBytes) return undefined;
   const checksum = await createChecksum();
   const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
@@ -205,6 +203,8 @@ function createRemote(
 /**
  * What stands for a model in the keys of its chunks: its own fingerprint, and the release of ONNX Runtime, since
  * another one may round otherwise; likewise another device.
+ *
+ * @param device what else than the CPU computes it: `deviceFingerprint`
  */
 export function cacheFingerprint(modelFingerprint: string, device?: string): string {
   const { version } = z.object({ version: z.string() }).parse(require('onnxruntime-node/package.json'));

@@ -53,6 +53,9 @@ export interface FileBuffers {
   readonly payload: Uint8Array;
 }
 
+/** Memory is copied by words where both sides are aligned, else by bytes if one side is shared: four times as slow. */
+export const WORD_BYTES = 8;
+
 export class ChunkFormat {
   /** SHA-256 over the model's fingerprint and the KV layout. */
   readonly fingerprint: Buffer;
@@ -63,6 +66,7 @@ export class ChunkFormat {
   readonly #codecs: ReadonlyMap<number, Codec>;
   readonly #checksum: Checksum;
   readonly #cipher: ChunkCipher | undefined;
+  #scratch = new Uint8Array();
 
   /** Asserts that the codec suits the layout. */
   constructor(options: {
@@ -192,12 +196,18 @@ export class ChunkFormat {
       meta.tokens.length === expected.tokens.length &&
       meta.tokens.every((token, i) => token === expected.tokens[i]);
     if (!isSame) return undefined;
-    const payload = file.subarray(headBytes);
-    // Other codecs read whole words, which must be aligned.
-    const isAsIs = codec.isIdentity || this.#cipher !== undefined;
-    const aligned = isAsIs ? payload : Uint8Array.from(payload);
-    const checksum = this.decode(found, { head, payload: aligned }, into);
+    const payload = this.#aligned(file.subarray(headBytes));
+    const checksum = this.decode(found, { head, payload }, into);
     return checksum === undefined ? undefined : { checksum, isExact: found.isExact };
+  }
+
+  /** The same bytes at a multiple of a word, until the next call: codecs read words, and so does a quick copy into shared memory. */
+  #aligned(payload: Uint8Array): Uint8Array {
+    if (payload.byteOffset % WORD_BYTES === 0) return payload;
+    if (this.#scratch.byteLength < payload.byteLength) this.#scratch = new Uint8Array(payload.byteLength);
+    const copy = this.#scratch.subarray(0, payload.byteLength);
+    copy.set(payload);
+    return copy;
   }
 
   /** What a sound head says; `head` may be longer. */

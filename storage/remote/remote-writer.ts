@@ -19,7 +19,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import { Backoff } from '../disk/backoff.js';
-import type { ChunkFile, ChunkFormat } from '../disk/chunk-format.js';
+import { type ChunkFile, type ChunkFormat, WORD_BYTES } from '../disk/chunk-format.js';
 import type { HostStore } from '../host-store.js';
 import type { ChunkKey } from '../key.js';
 import { slotBytes } from '../slab.js';
@@ -313,10 +313,14 @@ export class RemoteWriter {
     return encoded;
   }
 
+  /** Its payload, the last part, stands at a multiple of a word. */
   #copyOf({ parts, fileBytes }: ChunkFile): Buffer {
-    const free = this.#buffers.findIndex(({ byteLength }) => byteLength >= fileBytes);
-    const [buffer] = free < 0 ? [] : this.#buffers.splice(free, 1);
-    const value = buffer?.subarray(0, fileBytes) ?? Buffer.allocUnsafeSlow(fileBytes);
+    const free = this.#buffers.findIndex(({ byteLength }) => byteLength >= fileBytes + WORD_BYTES);
+    const [buffer = Buffer.allocUnsafeSlow(fileBytes + WORD_BYTES)] =
+      free < 0 ? [] : this.#buffers.splice(free, 1);
+    const headBytes = fileBytes - parts.at(-1)!.byteLength;
+    const start = WORD_BYTES - (headBytes % WORD_BYTES);
+    const value = buffer.subarray(start, start + fileBytes);
     let at = 0;
     for (const part of parts) {
       value.set(part, at);

@@ -149,7 +149,7 @@ test('what config print says reads back to the same, in both formats, and goes w
     assert.equal(code, 0);
     assert.doesNotMatch(stdout, /secret/);
     await writeFile(file, stdout);
-    assert.match((await radixkv(['config', 'check', file])).stdout, /is valid; 3\d of/);
+    assert.match((await radixkv(['config', 'check', file])).stdout, /is valid; \d+ of \d+/);
     const again = await radixkv(['config', 'print', '--format', format, '--config', file]);
     const [printed, reprinted] = [stdout, again.stdout].map((text) =>
       text.replace(/^# otlp-endpoint.*\n/m, ''),
