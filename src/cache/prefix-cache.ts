@@ -391,11 +391,7 @@ export class PrefixCache {
   /**
    * Forgets the chunks of a namespace, or those of a prefix and of what goes on from it, in every tier or in one. Pinned
    * ones and what they stand behind stay; what someone has leased is found no more, and read to the end. Of the remote
-<<<<<<< HEAD
-   * tier, those that a tier here has too: no others are known.
-=======
    * tier, where nothing is pinned, those that a tier here has too: no others are known.
->>>>>>> main
    */
   clear(
     namespace: string,
