@@ -54,8 +54,8 @@ const GAIN_MIN = 2;
 /** Tries a provider. Never throws: a crash is a report too. */
 export async function probeDevice(request: ProbeRequest): Promise<ProbeResult> {
   const child = fork(new URL('./device-probe.process.js', import.meta.url), {
-    // The Vulkan loader then tells the names of the adapters.
-    env: { ...process.env, VK_LOADER_DEBUG: 'all' },
+    // The Vulkan loader then tells the names of the adapters, and little else: what a pipe has no room for is lost.
+    env: { ...process.env, VK_LOADER_DEBUG: 'driver' },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
   let report: ProbeReport | undefined;
