@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { pino } from 'pino';
 import { RedisServer, until } from '../../bench/redis-server.js';
 import { createApp } from '../../src/api/app.js';
@@ -28,6 +28,7 @@ import {
   TINY_TOKEN_BYTES,
   testBackend,
 } from '../support/backend.js';
+import { redisTest } from '../support/redis-test.js';
 import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 /** An answer of letters that never ends by itself. */
@@ -433,7 +434,7 @@ async function backendOf(t: TestContext, directory: string, redis: RedisServer):
   return backend;
 }
 
-test('what every client was told adds up to the statistics, and to those after a restart', async (t) => {
+redisTest('what every client was told adds up to the statistics, and to those after a restart', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'radixkv-recount-'));
   const redis = await RedisServer.start(t);
   const other = await node(t, remoteAt(redis.url));

@@ -3,10 +3,10 @@
  * none has another answer than without it, and it is used again once it is well.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { RedisServer, type Scope, until, Wire } from '../../bench/redis-server.js';
 import type { RemoteOptions } from '../../src/cache/create-tiers.js';
 import { ask, type TestBackend, testBackend } from '../support/backend.js';
+import { redisTest } from '../support/redis-test.js';
 import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 const PROMPT = 'these words are common to all of them, and they fill several chunks before they differ: ';
@@ -68,7 +68,7 @@ async function hitsAgain(t: Scope, backend: TestBackend, url: string): Promise<v
   assert((await ask(backend, { prompt: fresh, maxTokens: 1 })).usage.cachedTokens.remote > 0);
 }
 
-test('killed and started again, empty', async (t) => {
+redisTest('killed and started again, empty', async (t) => {
   const redis = await RedisServer.start(t);
   const answers = await prepared(t, redis);
   const backend = await node(t, remoteAt(redis.url, SHORT));
@@ -80,7 +80,7 @@ test('killed and started again, empty', async (t) => {
   await load(backend, answers, () => {});
 });
 
-test('frozen, and thawed', async (t) => {
+redisTest('frozen, and thawed', async (t) => {
   const redis = await RedisServer.start(t);
   t.after(async () => redis.signal('SIGCONT'));
   const answers = await prepared(t, redis);
@@ -93,7 +93,7 @@ test('frozen, and thawed', async (t) => {
   await load(backend, answers, () => {});
 });
 
-test('full: writes pause, reads go on', async (t) => {
+redisTest('full: writes pause, reads go on', async (t) => {
   const redis = await RedisServer.start(t);
   const answers = await prepared(t, redis);
   const backend = await node(t, remoteAt(redis.url));
@@ -111,7 +111,7 @@ test('full: writes pause, reads go on', async (t) => {
   }, 'writes go on');
 });
 
-test('a replica: it is read, and not written', async (t) => {
+redisTest('a replica: it is read, and not written', async (t) => {
   const master = await RedisServer.start(t);
   const answers = await prepared(t, master);
   const replica = await RedisServer.start(t, ['--replicaof', `127.0.0.1 ${master.port}`]);
@@ -125,7 +125,7 @@ test('a replica: it is read, and not written', async (t) => {
   assert.deepEqual([state, writes.stored], ['closed', 0]);
 });
 
-test('emptied', async (t) => {
+redisTest('emptied', async (t) => {
   const redis = await RedisServer.start(t);
   const answers = await prepared(t, redis);
   const backend = await node(t, remoteAt(redis.url));
@@ -133,7 +133,7 @@ test('emptied', async (t) => {
   assert.equal(remoteOf(backend).trips, 0);
 });
 
-test('flapping: the pauses grow', async (t) => {
+redisTest('flapping: the pauses grow', async (t) => {
   const redis = await RedisServer.start(t);
   const answers = await prepared(t, redis);
   const backend = await node(t, remoteAt(redis.url, SHORT));
@@ -146,7 +146,7 @@ test('flapping: the pauses grow', async (t) => {
   assert(remoteOf(backend).trips >= 3);
 });
 
-test('cut off, with no word to either end, and back', async (t) => {
+redisTest('cut off, with no word to either end, and back', async (t) => {
   const redis = await RedisServer.start(t);
   const answers = await prepared(t, redis);
   const wire = await Wire.to(t, redis.port);
@@ -159,18 +159,21 @@ test('cut off, with no word to either end, and back', async (t) => {
   assert(errors.timeout! > 0);
 });
 
-test('slower than computing: nobody waits longer than the deadline, and then nobody waits', async (t) => {
-  const redis = await RedisServer.start(t);
-  const answers = await prepared(t, redis);
-  const wire = await Wire.to(t, redis.port);
-  const backend = await node(t, remoteAt(wire.url, { deadline: { msMin: 200, msMax: 200 } }));
-  await load(backend, answers, () => wire.slow(5000));
-  await isLeft(backend);
-  wire.slow(0);
-  await isUsed(backend);
-});
+redisTest(
+  'slower than computing: nobody waits longer than the deadline, and then nobody waits',
+  async (t) => {
+    const redis = await RedisServer.start(t);
+    const answers = await prepared(t, redis);
+    const wire = await Wire.to(t, redis.port);
+    const backend = await node(t, remoteAt(wire.url, { deadline: { msMin: 200, msMax: 200 } }));
+    await load(backend, answers, () => wire.slow(5000));
+    await isLeft(backend);
+    wire.slow(0);
+    await isUsed(backend);
+  },
+);
 
-test('where there is none at the start, everything is computed until there is one', async (t) => {
+redisTest('where there is none at the start, everything is computed until there is one', async (t) => {
   const redis = await RedisServer.start(t);
   const answers = await prepared(t, redis);
   await redis.kill();

@@ -4,11 +4,12 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after as afterAll, suite, test } from 'node:test';
+import { after as afterAll, suite } from 'node:test';
 import { RedisServer, until } from '../../bench/redis-server.js';
 import { importModel } from '../../src/model/importer.js';
 import { DEFAULT_CACHE, tokensOf } from '../../src/serving/completion.js';
 import { ask, TINY_CHUNK_BYTES, TINY_MODEL } from '../support/backend.js';
+import { redisTest } from '../support/redis-test.js';
 import { node, remoteAt, remoteOf, written } from '../support/remote-backend.js';
 
 const CHUNK_TOKENS = 16;
@@ -28,47 +29,53 @@ async function otherModel(options: { weights: 'float32' | 'int8'; kvType?: 'floa
 }
 
 suite('two nodes over one Redis', () => {
-  test('what one prefilled the other hits, and answers the same bit for bit; then from its own memory', async (t) => {
-    const redis = await RedisServer.start(t);
-    const first = await node(t, remoteAt(redis.url));
-    const cold = await ask(first, { prompt: PROMPT, ...LOGPROBS });
-    await written(first);
-    assert.equal((await redis.chunks()).length >= WHOLE / CHUNK_TOKENS, true);
-    const second = await node(t, remoteAt(redis.url));
-    const warm = await ask(second, { prompt: PROMPT, ...LOGPROBS });
-    assert.deepEqual(warm.usage.cachedTokens, { device: 0, host: 0, disk: 0, remote: WHOLE });
-    assert.equal(WHOLE + warm.usage.computedTokens, PROMPT.length);
-    assert.deepEqual([warm.text, warm.logprobs], [cold.text, cold.logprobs]);
-    const again = await ask(second, { prompt: PROMPT, maxTokens: 1 });
-    assert.equal(again.usage.cachedTokens.remote, 0);
-    assert(again.usage.cachedTokens.device >= WHOLE);
-    second.cache.dropWarm();
-    const fromHost = await ask(second, { prompt: PROMPT, maxTokens: 1 });
-    assert(fromHost.usage.cachedTokens.host >= WHOLE);
-    assert.equal(second.cache.audit().leases, 0);
-    assert.equal(remoteOf(second).reads.hit, WHOLE / CHUNK_TOKENS);
-  });
+  redisTest(
+    'what one prefilled the other hits, and answers the same bit for bit; then from its own memory',
+    async (t) => {
+      const redis = await RedisServer.start(t);
+      const first = await node(t, remoteAt(redis.url));
+      const cold = await ask(first, { prompt: PROMPT, ...LOGPROBS });
+      await written(first);
+      assert.equal((await redis.chunks()).length >= WHOLE / CHUNK_TOKENS, true);
+      const second = await node(t, remoteAt(redis.url));
+      const warm = await ask(second, { prompt: PROMPT, ...LOGPROBS });
+      assert.deepEqual(warm.usage.cachedTokens, { device: 0, host: 0, disk: 0, remote: WHOLE });
+      assert.equal(WHOLE + warm.usage.computedTokens, PROMPT.length);
+      assert.deepEqual([warm.text, warm.logprobs], [cold.text, cold.logprobs]);
+      const again = await ask(second, { prompt: PROMPT, maxTokens: 1 });
+      assert.equal(again.usage.cachedTokens.remote, 0);
+      assert(again.usage.cachedTokens.device >= WHOLE);
+      second.cache.dropWarm();
+      const fromHost = await ask(second, { prompt: PROMPT, maxTokens: 1 });
+      assert(fromHost.usage.cachedTokens.host >= WHOLE);
+      assert.equal(second.cache.audit().leases, 0);
+      assert.equal(remoteOf(second).reads.hit, WHOLE / CHUNK_TOKENS);
+    },
+  );
 
-  test('a longer prompt goes on from what is there, and what it adds is there for the others', async (t) => {
-    const redis = await RedisServer.start(t);
-    const first = await node(t, remoteAt(redis.url));
-    await ask(first, { prompt: PROMPT });
-    await written(first);
-    const second = await node(t, remoteAt(redis.url));
-    const longer = `${PROMPT} And here it goes on, for some chunks more than before, to its end.`;
-    const answer = await ask(second, { prompt: longer, ...LOGPROBS });
-    assert.equal(answer.usage.cachedTokens.remote, WHOLE);
-    await written(second);
-    await ask(first, { prompt: 'another one, so that the run is another', maxTokens: 1 });
-    first.cache.dropWarm();
-    const back = await ask(first, { prompt: longer, ...LOGPROBS });
-    const { host, remote } = back.usage.cachedTokens;
-    assert.equal(host, WHOLE);
-    assert.equal(host + remote, Math.floor((longer.length - 1) / CHUNK_TOKENS) * CHUNK_TOKENS);
-    assert.deepEqual([back.text, back.logprobs], [answer.text, answer.logprobs]);
-  });
+  redisTest(
+    'a longer prompt goes on from what is there, and what it adds is there for the others',
+    async (t) => {
+      const redis = await RedisServer.start(t);
+      const first = await node(t, remoteAt(redis.url));
+      await ask(first, { prompt: PROMPT });
+      await written(first);
+      const second = await node(t, remoteAt(redis.url));
+      const longer = `${PROMPT} And here it goes on, for some chunks more than before, to its end.`;
+      const answer = await ask(second, { prompt: longer, ...LOGPROBS });
+      assert.equal(answer.usage.cachedTokens.remote, WHOLE);
+      await written(second);
+      await ask(first, { prompt: 'another one, so that the run is another', maxTokens: 1 });
+      first.cache.dropWarm();
+      const back = await ask(first, { prompt: longer, ...LOGPROBS });
+      const { host, remote } = back.usage.cachedTokens;
+      assert.equal(host, WHOLE);
+      assert.equal(host + remote, Math.floor((longer.length - 1) / CHUNK_TOKENS) * CHUNK_TOKENS);
+      assert.deepEqual([back.text, back.logprobs], [answer.text, answer.logprobs]);
+    },
+  );
 
-  test('passages are hit wherever they stand: blended from what the other node computed', async (t) => {
+  redisTest('passages are hit wherever they stand: blended from what the other node computed', async (t) => {
     const redis = await RedisServer.start(t);
     const passage = 'Ada lit the lamp at the harbour every evening, whatever the weather, for forty years.';
     const prompt = (question: string) =>
@@ -89,23 +96,26 @@ suite('two nodes over one Redis', () => {
     assert.deepEqual([there.text, there.logprobs], [alone.text, alone.logprobs]);
   });
 
-  test('another tenant finds nothing, another model neither, and both leave what is there', async (t) => {
-    const redis = await RedisServer.start(t);
-    const first = await node(t, remoteAt(redis.url));
-    await ask(first, { prompt: PROMPT, namespace: 'a' });
-    await written(first);
-    const names = (await redis.chunks()).sort();
-    const options = { modelDirectory: await otherModel({ weights: 'int8' }) };
-    const foreign = await node(t, remoteAt(redis.url, { writePolicy: 'off' }), options);
-    assert.equal((await ask(foreign, { prompt: PROMPT, namespace: 'a' })).cached, 0);
-    const second = await node(t, remoteAt(redis.url, { writePolicy: 'off' }));
-    assert.equal((await ask(second, { prompt: PROMPT, namespace: 'b' })).cached, 0);
-    assert.equal((await ask(second, { prompt: PROMPT, namespace: 'a' })).usage.cachedTokens.remote, WHOLE);
-    assert.deepEqual((await redis.chunks()).sort(), names);
-    assert.equal(remoteOf(foreign).reads.corrupt, 0);
-  });
+  redisTest(
+    'another tenant finds nothing, another model neither, and both leave what is there',
+    async (t) => {
+      const redis = await RedisServer.start(t);
+      const first = await node(t, remoteAt(redis.url));
+      await ask(first, { prompt: PROMPT, namespace: 'a' });
+      await written(first);
+      const names = (await redis.chunks()).sort();
+      const options = { modelDirectory: await otherModel({ weights: 'int8' }) };
+      const foreign = await node(t, remoteAt(redis.url, { writePolicy: 'off' }), options);
+      assert.equal((await ask(foreign, { prompt: PROMPT, namespace: 'a' })).cached, 0);
+      const second = await node(t, remoteAt(redis.url, { writePolicy: 'off' }));
+      assert.equal((await ask(second, { prompt: PROMPT, namespace: 'b' })).cached, 0);
+      assert.equal((await ask(second, { prompt: PROMPT, namespace: 'a' })).usage.cachedTokens.remote, WHOLE);
+      assert.deepEqual((await redis.chunks()).sort(), names);
+      assert.equal(remoteOf(foreign).reads.corrupt, 0);
+    },
+  );
 
-  test('a value of another model under the name of this one is a miss, and goes', async (t) => {
+  redisTest('a value of another model under the name of this one is a miss, and goes', async (t) => {
     const redis = await RedisServer.start(t);
     const first = await node(t, remoteAt(redis.url));
     const options = { modelDirectory: await otherModel({ weights: 'int8' }) };
@@ -124,7 +134,7 @@ suite('two nodes over one Redis', () => {
     await until(async () => (await redis.ask('EXISTS', ...ours)) < String(ours.length), 'it goes');
   });
 
-  test('with a key values are encrypted, and found with that key only', async (t) => {
+  redisTest('with a key values are encrypted, and found with that key only', async (t) => {
     const redis = await RedisServer.start(t);
     const encryptionKey = randomBytes(32);
     const first = await node(t, remoteAt(redis.url, { encryptionKey }));
@@ -145,7 +155,7 @@ suite('two nodes over one Redis', () => {
     assert.deepEqual([warm.text, warm.logprobs], [cold.text, cold.logprobs]);
   });
 
-  test('what a lossy format kept is never read for an exact request', async (t) => {
+  redisTest('what a lossy format kept is never read for an exact request', async (t) => {
     const redis = await RedisServer.start(t);
     const options = { modelDirectory: await otherModel({ weights: 'float32', kvType: 'float32' }) };
     const lossy = remoteAt(redis.url, { codec: 'float16' });
@@ -163,7 +173,7 @@ suite('two nodes over one Redis', () => {
 });
 
 suite('writing', () => {
-  test('write-through-selective writes what was used as often as it says, off nothing', async (t) => {
+  redisTest('write-through-selective writes what was used as often as it says, off nothing', async (t) => {
     const redis = await RedisServer.start(t);
     const selective = await node(t, remoteAt(redis.url, { writePolicy: 'write-through-selective' }));
     await ask(selective, { prompt: PROMPT, maxTokens: 1 });
@@ -182,7 +192,7 @@ suite('writing', () => {
     assert.equal((await redis.chunks()).length, 0);
   });
 
-  test('values leave after their TTL, and are written again when they are used then', async (t) => {
+  redisTest('values leave after their TTL, and are written again when they are used then', async (t) => {
     const redis = await RedisServer.start(t);
     const first = await node(t, remoteAt(redis.url, { ttlMs: 1000 }));
     await ask(first, { prompt: PROMPT, maxTokens: 1 });
@@ -193,29 +203,35 @@ suite('writing', () => {
     assert(remoteOf(first).writes.stored! >= (2 * WHOLE) / CHUNK_TOKENS);
   });
 
-  test('the budget of a namespace holds, passages included, also where two nodes write at once', async (t) => {
-    const redis = await RedisServer.start(t);
-    const valueBytes = TINY_CHUNK_BYTES + 216 + 4 + CHUNK_TOKENS * 4 + 'segment:a'.length;
-    const options = { namespaceBytes: 10 * valueBytes };
-    const nodes = [await node(t, remoteAt(redis.url, options)), await node(t, remoteAt(redis.url, options))];
-    const asked = nodes.flatMap((each, n) =>
-      Array.from({ length: 4 }, (_, i) => {
-        const prompt = `${n} ${i}: ${PROMPT}`;
-        return ask(each, { prompt, namespace: 'a', maxTokens: 1 });
-      }),
-    );
-    await Promise.all(asked);
-    for (const each of nodes) await written(each);
-    const count = (await redis.chunks()).length;
-    assert(count > 0 && count <= 10, String(count));
-    assert(nodes.some((each) => remoteOf(each).writes.over_budget! > 0));
-    // Others have budgets of their own.
-    await ask(nodes[0]!, { prompt: PROMPT, namespace: 'b', maxTokens: 1 });
-    await written(nodes[0]!);
-    assert.equal((await redis.chunks()).length, count + WHOLE / CHUNK_TOKENS);
-  });
+  redisTest(
+    'the budget of a namespace holds, passages included, also where two nodes write at once',
+    async (t) => {
+      const redis = await RedisServer.start(t);
+      const valueBytes = TINY_CHUNK_BYTES + 216 + 4 + CHUNK_TOKENS * 4 + 'segment:a'.length;
+      const options = { namespaceBytes: 10 * valueBytes };
+      const nodes = [
+        await node(t, remoteAt(redis.url, options)),
+        await node(t, remoteAt(redis.url, options)),
+      ];
+      const asked = nodes.flatMap((each, n) =>
+        Array.from({ length: 4 }, (_, i) => {
+          const prompt = `${n} ${i}: ${PROMPT}`;
+          return ask(each, { prompt, namespace: 'a', maxTokens: 1 });
+        }),
+      );
+      await Promise.all(asked);
+      for (const each of nodes) await written(each);
+      const count = (await redis.chunks()).length;
+      assert(count > 0 && count <= 10, String(count));
+      assert(nodes.some((each) => remoteOf(each).writes.over_budget! > 0));
+      // Others have budgets of their own.
+      await ask(nodes[0]!, { prompt: PROMPT, namespace: 'b', maxTokens: 1 });
+      await written(nodes[0]!);
+      assert.equal((await redis.chunks()).length, count + WHOLE / CHUNK_TOKENS);
+    },
+  );
 
-  test('no more than the queue may hold waits; the rest is dropped and counted', async (t) => {
+  redisTest('no more than the queue may hold waits; the rest is dropped and counted', async (t) => {
     const redis = await RedisServer.start(t);
     const first = await node(t, remoteAt(redis.url, { queueBytesMax: 2 * TINY_CHUNK_BYTES }));
     const answer = await ask(first, { prompt: PROMPT.repeat(8), maxTokens: 1 });
@@ -224,7 +240,7 @@ suite('writing', () => {
     assert(remoteOf(first).writes.overflowed! > 0);
   });
 
-  test('what a tenant has cleared is cleared there too', async (t) => {
+  redisTest('what a tenant has cleared is cleared there too', async (t) => {
     const redis = await RedisServer.start(t);
     const first = await node(t, remoteAt(redis.url));
     await ask(first, { prompt: PROMPT, maxTokens: 1 });

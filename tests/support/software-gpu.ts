@@ -14,9 +14,19 @@ export function gpuEnvironment(): NodeJS.ProcessEnv {
   // The runner's variable would make the child report to it.
   const { NODE_TEST_CONTEXT: _runner, ...environment } = process.env;
   if (environment.RADIXKV_TEST_GPU === 'native') return environment;
-  const browser = environment.CHROMIUM;
-  const places = browser === undefined ? PLACES : [dirname(realpathSync(browser)), ...PLACES];
-  const place = places.find((path) => existsSync(join(path, DRIVER)));
+  const place = driverPlace();
   assert(place !== undefined, `no ${DRIVER}: install Chromium`);
   return { ...environment, VK_ICD_FILENAMES: join(place, DRIVER), LD_LIBRARY_PATH: place };
+}
+
+function driverPlace(): string | undefined {
+  const browser = process.env.CHROMIUM;
+  const places = browser === undefined ? PLACES : [dirname(realpathSync(browser)), ...PLACES];
+  return places.find((path) => existsSync(join(path, DRIVER)));
+}
+
+/** Why tests of a GPU can't run here; false: they can. */
+export function whyNoGpu(): string | false {
+  const isThere = process.env.RADIXKV_TEST_GPU === 'native' || driverPlace() !== undefined;
+  return !isThere && `no ${DRIVER}, which Chromium brings along`;
 }
