@@ -159,7 +159,8 @@ class Soak {
   async #sample(): Promise<SoakSample> {
     const { directory, capacityBytes } = this.#disk;
     const [stats, size] = await Promise.all([cacheStats(this.#url), directorySize(directory)]);
-    const tiers = Object.entries(stats.by_tier);
+    // Those that this server has.
+    const tiers = Object.entries(stats.by_tier).filter(([, { capacity_bytes }]) => capacity_bytes !== null);
     const budgets = tiers.map(([name, tier]) => [
       name,
       { bytes: tier.bytes ?? 0, capacityBytes: tier.capacity_bytes ?? 0 },
