@@ -28,6 +28,7 @@ export class RadixkvClient {
   readonly models: Models;
   readonly warming: Warming;
   readonly pins: Pins;
+  readonly shared: Shared;
   readonly documents: Documents;
   readonly #transport: Transport;
 
@@ -36,6 +37,7 @@ export class RadixkvClient {
     this.models = new Models(this.#transport);
     this.warming = new Warming(this.#transport);
     this.pins = new Pins(this.#transport);
+    this.shared = new Shared(this.#transport);
     this.documents = new Documents(this.#transport);
   }
 
@@ -79,6 +81,64 @@ export class RadixkvClient {
   /** Forgets all that the key has. */
   clear(query: types.ClearQuery = {}, options?: CallOptions): Promise<types.CacheCleared> {
     return this.#transport.json({ method: 'DELETE', path: 'v1/cache', query, ...options });
+  }
+
+  /** Forgets what begins with a prompt: a chat's messages, and all that goes on from them. */
+  clearPrefix(
+    body: types.PromptQuestion,
+    query: Omit<types.ClearQuery, 'by'> = {},
+    options?: CallOptions,
+  ): Promise<types.CacheCleared> {
+    const call = { method: 'DELETE', path: 'v1/cache', query: { ...query, by: 'prefix' }, body } as const;
+    return this.#transport.json({ ...call, ...options });
+  }
+
+  /**
+   * What is cached below the device, of a prompt or all, as one archive that comes as it is made. It has no timeout but
+   * that of the signal, and is not tried again.
+   */
+  async exportArchive(
+    body: types.ExportOrder,
+    query: types.ArchiveQuery = {},
+    options: Pick<CallOptions, 'signal'> = {},
+  ): Promise<ReadableStream<Uint8Array>> {
+    const call = { method: 'POST', path: 'v1/cache/export', query, body, ...options } as const;
+    const response = await this.#transport.opened(call);
+    return response.body ?? new Blob([]).stream();
+  }
+
+  /**
+   * Takes in an archive; of a file, `openAsBlob` of `node:fs` does not read it into memory. Has no timeout but that of
+   * the signal, and is not tried again.
+   */
+  async importArchive(
+    archive: Blob,
+    query: types.ArchiveQuery = {},
+    options: Pick<CallOptions, 'signal'> = {},
+  ): Promise<types.CacheImport> {
+    const call = { method: 'POST', path: 'v1/cache/import', query, archive, ...options } as const;
+    const response = await this.#transport.opened(call);
+    return JSON.parse(await response.text());
+  }
+
+  /** What the KV of each tenant takes, for admins; for others of their own. */
+  tenants(query: types.HoldingsQuery = {}, options?: CallOptions): Promise<types.TenantHoldings> {
+    return this.#transport.json({ path: 'v1/cache/tenants', query, ...options });
+  }
+
+  /** The requests that ended last, the newest first. */
+  requests(query: types.RequestsQuery = {}, options?: CallOptions): Promise<types.RecentRequests> {
+    return this.#transport.json({ path: 'v1/requests', query, ...options });
+  }
+
+  /** One of them, with the texts where it missed. */
+  request(id: string, options?: CallOptions): Promise<types.RequestDetails> {
+    return this.#transport.json({ path: `v1/requests/${part(id)}`, ...options });
+  }
+
+  /** The prefixes or documents that spared most tokens. */
+  top(query: types.TopQuery = {}, options?: CallOptions): Promise<types.TopSavers> {
+    return this.#transport.json({ path: 'v1/cache/top', query, ...options });
   }
 
   treePage(query: types.TreeQuery = {}, options?: CallOptions): Promise<types.TreePage> {
@@ -183,6 +243,28 @@ class Pins {
 
   delete(id: string, options?: CallOptions): Promise<types.PinDeleted> {
     return this.#transport.json({ method: 'DELETE', path: `v1/cache/pins/${part(id)}`, ...options });
+  }
+}
+
+/** Public texts, whose KV tenants share that want to. For admins. */
+class Shared {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Answers when the text is computed: a long one may need a longer timeout. */
+  create(body: types.SharedOrder, options?: CallOptions): Promise<types.SharedText> {
+    return this.#transport.json({ method: 'POST', path: 'v1/cache/shared', body, ...options });
+  }
+
+  list(options?: CallOptions): Promise<types.SharedList> {
+    return this.#transport.json({ path: 'v1/cache/shared', ...options });
+  }
+
+  delete(id: string, options?: CallOptions): Promise<types.SharedDeleted> {
+    return this.#transport.json({ method: 'DELETE', path: `v1/cache/shared/${part(id)}`, ...options });
   }
 }
 

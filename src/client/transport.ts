@@ -32,6 +32,8 @@ export interface Call extends CallOptions {
   readonly body?: unknown;
   /** Sent as it is, in lines of JSON. */
   readonly lines?: string;
+  /** Sent as it is. */
+  readonly archive?: Blob;
 }
 
 const TIMEOUT_MS = 60_000;
@@ -63,9 +65,10 @@ function urlOf(base: string, { path, query = {} }: Call): URL {
   return url;
 }
 
-function contentOf({ body, lines }: Call): { type: string; text: string } | undefined {
-  if (lines !== undefined) return { type: 'application/x-ndjson', text: lines };
-  return body === undefined ? undefined : { type: 'application/json', text: JSON.stringify(body) };
+function contentOf({ body, lines, archive }: Call): { type: string; data: string | Blob } | undefined {
+  if (archive !== undefined) return { type: 'application/vnd.radixkv.archive', data: archive };
+  if (lines !== undefined) return { type: 'application/x-ndjson', data: lines };
+  return body === undefined ? undefined : { type: 'application/json', data: JSON.stringify(body) };
 }
 
 export class Transport {
@@ -89,6 +92,13 @@ export class Transport {
     }
   }
 
+  /** A response that is no error, and whose body was not read. Asked for once, and as long as it takes. */
+  async opened(call: Call): Promise<Response> {
+    const response = await this.open(call);
+    if (!response.ok) throw await errorOf(response);
+    return response;
+  }
+
   /** A response that may be an error, and whose body was not read. */
   open(call: Call): Promise<Response> {
     const { apiKey, fetch = globalThis.fetch } = this.#options;
@@ -99,7 +109,7 @@ export class Transport {
         ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }),
         ...(content && { 'content-type': content.type }),
       },
-      ...(content && { body: content.text }),
+      ...(content && { body: content.data }),
       ...(call.signal && { signal: call.signal }),
     });
   }

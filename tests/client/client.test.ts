@@ -196,6 +196,23 @@ suite('of a real server', () => {
     const pin = await client.pins.create({ model: model!.id, prompt, ttl_seconds: 60 });
     assert.deepEqual((await client.pins.list()).data, [pin]);
     await client.pins.delete(pin.id);
+    const archive = await new Response(await client.exportArchive({ model: model!.id, prompt })).blob();
+    const cleared = await client.clearPrefix({ model: model!.id, prompt });
+    assert(cleared.chunks > 0);
+    assert.equal((await client.lookup({ model: model!.id, prompt })).cached_tokens, 0);
+    assert.equal((await client.importArchive(archive)).imported, cleared.chunks);
+    assert((await client.lookup({ model: model!.id, prompt })).cached_tokens > 0);
+    await assert.rejects(client.importArchive(archive.slice(0, -1)), {
+      status: 400,
+      code: 'archive_invalid',
+    });
+    assert.equal((await client.tenants()).data.length, 1);
+    const shared = await client.shared.create({ model: model!.id, prompt });
+    assert.deepEqual((await client.shared.list()).data, [shared]);
+    assert.equal((await client.shared.delete(shared.id)).deleted, true);
+    assert.deepEqual((await client.requests()).data, []);
+    await assert.rejects(client.request('none'), { status: 404 });
+    assert.deepEqual((await client.top({ by: 'document' })).data, []);
     assert((await client.clear()).chunks > 0);
     assert.equal((await client.windowStatistics({})).window, 'all');
     assert.equal((await client.history({ step: '1m' })).step_seconds, 60);
