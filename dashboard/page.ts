@@ -4,28 +4,15 @@
  * No script and no style stands in it, so that the policy of the server can forbid both. Paths are relative: the page
  * also works below a path of a proxy.
  */
-export const PAGE: string = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>radixkv dashboard</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="dashboard/style.css">
-<script type="module" src="dashboard/browser/main.js"></script>
-</head>
+import { KEY_FORM, pageHead } from './page-frame.js';
+
+export const PAGE: string = `${pageHead('radixkv dashboard', 'main.js')}
 <body>
 <a class="skip" href="#main">Skip to the numbers</a>
 <header>
   <h1>radixkv <span id="model"></span></h1>
   <p id="status" role="status">Loading …</p>
-  <form id="key-form" autocomplete="off">
-    <label for="key">API key</label>
-    <input id="key" type="password" autocomplete="off" spellcheck="false" aria-describedby="key-note">
-    <button>Use key</button>
-    <span id="key-note" class="note">kept in this tab only</span>
-  </form>
+${KEY_FORM}
 </header>
 <main id="main" tabindex="-1">
 

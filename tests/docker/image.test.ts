@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../bench/nodes/proxy-process.js';
+import { freePort } from '../../bench/free-port.js';
 import { contextPaths, REPOSITORY, readStages } from './dockerfile.js';
 import { buildImages, type Image, treeBytes, whyNot } from './sandbox.js';
 
