@@ -80,7 +80,8 @@ const CLOCK: Clock = { now: () => Date.now() };
 const NOW = () => performance.now();
 
 /**
- * The tiers below the device, the disk opening and the remote tier connecting in the background; undefined when host memory holds not even one chunk.
+ * The tiers below the device, the disk opening and the remote tier connecting in the background; undefined when host
+ * memory holds not even one chunk.
  *
  * @throws RadixkvError `invalid_value` for a codec that does not suit the model.
  */
@@ -99,13 +100,19 @@ export async function createTiers(
   const checksum = await createChecksum();
   const shares = segmentShares(options.segmentShare ?? DEFAULT_SEGMENT_SHARE);
   const common = { clock: CLOCK, policy: options.eviction, shares, ownerOf };
-  const remote = options.remoteTier && {
-    ...createRemote(options, options.remoteTier, { layout, fingerprint, checksum, events }),
-    deadline: options.remoteTier.deadline,
-  };
+  const remote =
+    options.remoteTier &&
+    createRemote(options, options.remoteTier, {
+      layout,
+      fingerprint,
+      checksum,
+      events,
+      // Not before there is something to write, and so the tree that names it.
+      onStored: (chunk) => prefixes.storedRemotely(chunk),
+    });
   let store: TieredStore | undefined;
   let disk: DiskStore | undefined;
-  const prefixes = new PrefixCache({
+  const prefixes: PrefixCache = new PrefixCache({
     layout,
     fingerprint,
     events,
@@ -147,11 +154,11 @@ export async function createTiers(
   );
   const parts = { prefixes, store: store!, disk, layout, breakEven, isMeasured };
   if (remote === undefined) return new Tiers(parts);
-  remote.onStored = (chunk) => prefixes.storedRemotely(chunk);
+  const { deadline } = options.remoteTier!;
   return new Tiers({
     ...parts,
     remote: remote.store,
-    pulls: new RemotePulls({ ...remote, prefixes, layout, now: NOW }),
+    pulls: new RemotePulls({ ...remote, deadline, prefixes, layout, now: NOW }),
   });
 }
 
@@ -164,17 +171,18 @@ function createRemote(
     readonly fingerprint: string;
     readonly checksum: Checksum;
     readonly events: CacheEvents;
+    /** The tier has a chunk of host memory now. */
+    readonly onStored: (chunk: ChunkIdentity) => void;
   },
 ) {
   const address = parseRemoteAddress(options.url);
   if (address === undefined) {
     throw new RadixkvError('invalid_value', '--remote is no URL of a Redis or Valkey', { param: '--remote' });
   }
-  const { layout, fingerprint, checksum, events } = model;
+  const { layout, fingerprint, checksum, events, onStored } = model;
   const { encryptionKey, url: _url, deadline: _deadline, tls, codec, ...rest } = options;
   const breakEven = new BreakEven(mode);
   const remote = shownAddress(address);
-  const parts = { breakEven, onStored: (_chunk: ChunkIdentity): void => {} };
   const store = new RemoteStore({
     ...rest,
     connect: redisConnector(address, tls),
@@ -189,7 +197,7 @@ function createRemote(
     stopwatch: NOW,
     writeHits,
     ownerOf,
-    onStored: (chunk) => parts.onStored(chunk),
+    onStored,
     onProbed: (bytes, ms) => breakEven.loaded(bytes, ms),
     onState: (state, reason) => {
       events.emit({ type: 'remote', state, reason });
@@ -197,7 +205,7 @@ function createRemote(
       if (state === 'closed') logger?.info({ remote }, 'the remote tier is used');
     },
   });
-  return Object.assign(parts, { store });
+  return { breakEven, store };
 }
 
 /**

@@ -173,6 +173,23 @@ suite('two nodes over one Redis', () => {
 });
 
 suite('writing', () => {
+  redisTest('events tell of each chunk that is there now', async (t) => {
+    const redis = await RedisServer.start(t);
+    const writer = await node(t, remoteAt(redis.url));
+    await ask(writer, { prompt: PROMPT, maxTokens: 1 });
+    await written(writer);
+    const there = await redis.chunks();
+    const { events } = writer.controls;
+    const aborter = new AbortController();
+    const told: unknown[] = [];
+    for await (const event of events.read(0, aborter.signal)) {
+      if (event.type === 'stored' && event.tier === 'remote') told.push(event.cause, ...event.keys);
+      if (event.type !== 'gap' && event.seq === events.last) aborter.abort();
+    }
+    assert.equal(told.filter((each) => each === 'demoted').length, there.length);
+    assert(there.every((name) => told.some((key) => name.endsWith(String(key)))));
+  });
+
   redisTest('write-through-selective writes what was used as often as it says, off nothing', async (t) => {
     const redis = await RedisServer.start(t);
     const selective = await node(t, remoteAt(redis.url, { writePolicy: 'write-through-selective' }));
