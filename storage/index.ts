@@ -33,16 +33,17 @@ export { REMOTE_WRITE_POLICIES, type RemoteWritePolicy } from './remote/remote-w
 export type { OwnerHolding } from './resident-owner.js';
 export type { ClassHolding, Shares } from './shares.js';
 export { type Slab, slotBytes } from './slab.js';
-export type {
-  ChunkIdentity,
-  ChunkLife,
-  ChunkStore,
-  EvictReason,
-  OnEvict,
-  PinOutcome,
-  ReadOutcome,
-  Retention,
-  WriteOutcome,
+export {
+  type ChunkIdentity,
+  type ChunkLife,
+  type ChunkStore,
+  type EvictReason,
+  isEviction,
+  type OnEvict,
+  type PinOutcome,
+  type ReadOutcome,
+  type Retention,
+  type WriteOutcome,
 } from './store.js';
 export {
   type Holding,

@@ -26,7 +26,7 @@ import { ResidentClasses } from './resident-classes.js';
 import { type OwnerHolding, type ResidentOwner, ResidentOwners } from './resident-owner.js';
 import { auditResidents } from './residents-audit.js';
 import { type ClassHolding, type Shares, UNDIVIDED } from './shares.js';
-import type { EvictReason, PinOutcome, Retention } from './store.js';
+import { type EvictReason, isEviction, type PinOutcome, type Retention } from './store.js';
 
 /** Expired chunks that one call sweeps at most, so that none takes long. */
 const SWEEP_CHUNKS = 64;
@@ -457,7 +457,7 @@ export class Residents<Data> {
 
   #leave(entry: Entry<Data>, reason: EvictReason): void {
     this.#unpin(entry);
-    entry.class.left(entry, reason === 'capacity' || reason === 'quota');
+    entry.class.left(entry, isEviction(reason));
     this.#exit(entry);
     this.#onLeave(entry, reason);
   }

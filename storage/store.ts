@@ -45,6 +45,11 @@ export interface Retention {
  */
 export type EvictReason = 'capacity' | 'quota' | 'deleted' | 'expired' | 'corrupt' | 'failed' | 'closed';
 
+/** Whether a chunk left since others were to stay: the policy chose it. */
+export function isEviction(reason: EvictReason): boolean {
+  return reason === 'capacity' || reason === 'quota';
+}
+
 /** The life of a chunk in a tier, as it ends. */
 export interface ChunkLife {
   /** By the tier's clock; of a disk also before a restart. */

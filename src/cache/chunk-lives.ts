@@ -17,24 +17,26 @@ export const GHOSTS_MAX = 32_768;
 const AGE_BOUNDS = [1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400];
 const USES_BOUNDS = [0, 1, 2, 3, 5, 10, 20, 50, 100, 1000];
 
-const TIER_NAMES: readonly TierName[] = ['host', 'disk'];
-
 interface Ghost {
   readonly namespace: string;
   readonly tier: TierName;
   readonly atMs: number;
 }
 
-const histograms = () => ({
-  ageS: new Histogram(AGE_BOUNDS),
-  uses: new Histogram(USES_BOUNDS),
-  regretS: new Histogram(AGE_BOUNDS),
-});
+class Lives {
+  readonly ageS = new Histogram(AGE_BOUNDS);
+  readonly uses = new Histogram(USES_BOUNDS);
+  readonly regretS = new Histogram(AGE_BOUNDS);
+
+  reading(): LivesReading {
+    return { ageS: this.ageS.reading(), uses: this.uses.reading(), regretS: this.regretS.reading() };
+  }
+}
 
 export class ChunkLives {
   readonly #clock: Clock;
   readonly #ghosts: LRUCache<ChunkKey, Ghost>;
-  readonly #tiers = { host: histograms(), disk: histograms() };
+  readonly #tiers = { host: new Lives(), disk: new Lives() };
 
   constructor({ clock, ghostsMax = GHOSTS_MAX }: { readonly clock: Clock; readonly ghostsMax?: number }) {
     this.#clock = clock;
@@ -68,11 +70,7 @@ export class ChunkLives {
   }
 
   reading(): Readonly<Record<TierName, LivesReading>> {
-    const [host, disk] = TIER_NAMES.map((tier) => {
-      const { ageS, uses, regretS } = this.#tiers[tier];
-      return { ageS: ageS.reading(), uses: uses.reading(), regretS: regretS.reading() };
-    });
-    return { host: host!, disk: disk! };
+    return { host: this.#tiers.host.reading(), disk: this.#tiers.disk.reading() };
   }
 
   #secondsSince(ms: number): number {

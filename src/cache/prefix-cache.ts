@@ -22,6 +22,7 @@ import {
   type ChunkLife,
   chunkKey,
   type EvictReason,
+  isEviction,
   type KvLayout,
   type PinOutcome,
   type Retention,
@@ -563,7 +564,7 @@ export class PrefixCache {
   #onEvict(key: ChunkKey, reason: EvictReason, tier: TierName): void {
     const id = this.#ids.get(key);
     if (id === undefined || reason === 'closed') return;
-    if (reason === 'capacity' || reason === 'quota') this.#lives?.gone(key, this.#tree.namespaceOf(id), tier);
+    if (isEviction(reason)) this.#lives?.gone(key, this.#tree.namespaceOf(id), tier);
     this.#lost.add(id);
     this.#sweep();
   }
@@ -576,7 +577,7 @@ export class PrefixCache {
 
   #onTierEvict(tier: TierName, key: ChunkKey, reason: EvictReason, life: ChunkLife): void {
     this.#countEviction(tier, reason);
-    if (reason === 'capacity') this.#lives?.left(tier, life);
+    if (isEviction(reason)) this.#lives?.left(tier, life);
     const id = this.#ids.get(key);
     if (id === undefined || reason === 'closed') return;
     this.#events?.emit({ type: 'removed', namespace: this.#tree.namespaceOf(id), tier, key, reason });
