@@ -17,7 +17,8 @@ import {
 import { importModel } from '../src/model/importer.js';
 import { readManifest } from '../src/model/manifest.js';
 import { createBackend } from '../src/server.js';
-import { type CompletionRequest, DEFAULT_CACHE, GREEDY } from '../src/serving/completion.js';
+import type { CompletionRequest } from '../src/serving/completion.js';
+import { benchRequest } from './request.js';
 import { median } from './statistics.js';
 import { digits } from './table.js';
 import { TINY_SOURCE } from './tiny.js';
@@ -173,19 +174,5 @@ function request(
     { length: promptTokens },
     (_, i) => 32 + ((i * i * 7 + i * 13 + 31 * (seed + 1)) % 200),
   );
-  return {
-    id: 'bench',
-    prompt: { kind: 'tokens', tokens },
-    promptField: 'prompt',
-    tenant: '',
-    namespace: '',
-    n: 1,
-    maxTokens: answerTokens,
-    stop: [],
-    priority: 0,
-    deadlineMs: undefined,
-    cache: DEFAULT_CACHE,
-    sampling: GREEDY,
-    signal: new AbortController().signal,
-  };
+  return benchRequest({ prompt: { kind: 'tokens', tokens }, promptField: 'prompt', maxTokens: answerTokens });
 }

@@ -16,8 +16,9 @@ import { systemClock } from '../src/model/clock.js';
 import { importModel } from '../src/model/importer.js';
 import { ModelRegistry } from '../src/model/registry.js';
 import { createBackend } from '../src/server.js';
-import { type CompletionRequest, DEFAULT_CACHE, GREEDY } from '../src/serving/completion.js';
+import { GREEDY } from '../src/serving/completion.js';
 import { canDropPageCache } from './page-cache.js';
+import { benchRequest } from './request.js';
 import { RestartedServer } from './restarted.js';
 import type { Subject } from './subject.js';
 
@@ -53,21 +54,8 @@ export async function createOurs({ ggufPath, threads, weights }: OursOptions): P
   /** Serves a prompt with one token of answer; milliseconds to that token. */
   const serve = async (tokens: readonly number[]): Promise<number> => {
     await scheduler.idle();
-    const request: CompletionRequest = {
-      id: 'bench',
-      prompt: { kind: 'tokens', tokens },
-      promptField: 'prompt',
-      tenant: '',
-      namespace: '',
-      n: 1,
-      maxTokens: 1,
-      stop: [],
-      priority: 0,
-      deadlineMs: undefined,
-      cache: DEFAULT_CACHE,
-      sampling: GREEDY,
-      signal: new AbortController().signal,
-    };
+    const prompt = { kind: 'tokens', tokens } as const;
+    const request = benchRequest({ prompt, promptField: 'prompt', maxTokens: 1 });
     const start = performance.now();
     for await (const event of service.complete(request)) if (event.type === 'end') break;
     return performance.now() - start;

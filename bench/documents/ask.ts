@@ -2,13 +2,12 @@
 import {
   type CacheControl,
   type CompletionEvent,
-  type CompletionRequest,
   DEFAULT_CACHE,
-  GREEDY,
   type PromptDocument,
 } from '../../src/serving/completion.js';
 import type { Service } from '../../src/serving/service.js';
 import type { Tokenizer } from '../../src/text/tokenizer.js';
+import { benchRequest } from '../request.js';
 
 export interface DocumentQuestion {
   readonly documents: readonly PromptDocument[];
@@ -22,21 +21,12 @@ export async function askDocuments(
   cache: Partial<CacheControl>,
 ): Promise<Extract<CompletionEvent, { type: 'end' }>> {
   const content = `Answer the question from the passages, in a few words.\nQuestion: ${question}`;
-  const request: CompletionRequest = {
-    id: 'bench',
+  const request = benchRequest({
     prompt: { kind: 'chat', messages: [{ role: 'user', content }], documents },
     promptField: 'messages',
-    tenant: '',
-    namespace: '',
-    n: 1,
     maxTokens: 1,
-    stop: [],
-    priority: 0,
-    deadlineMs: undefined,
     cache: { ...DEFAULT_CACHE, ...cache },
-    sampling: GREEDY,
-    signal: new AbortController().signal,
-  };
+  });
   for await (const event of service.complete(request)) if (event.type === 'end') return event;
   throw new Error('the answer has no end');
 }

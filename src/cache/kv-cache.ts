@@ -2,9 +2,9 @@
  * The cache: finds the KV of a prompt on the device, in host memory and on disk, brings it into a run, and keeps what
  * was computed. The only place where tree, tiers and device memory meet.
  *
- * A prompt is loaded in two steps, so that nobody computes while a disk or the remote tier reads: `prefetch` brings chunks into host
- * memory while the prompt waits, `open` copies what lies there into a run (see device-runs.ts). Only rows that prefill
- * made are sealed into chunks; rows that decode made are `unsettled` until they are computed again, when the engine
+ * A prompt is loaded in two steps, so that nobody computes while a disk or the remote tier reads: `prefetch` brings
+ * chunks into host memory while the prompt waits, `open` copies what lies there into a run (see device-runs.ts). Only
+ * rows that prefill made are sealed into chunks; rows that decode made are `unsettled` until they are computed again, when the engine
  * has nothing else to do, and only then are generated tokens reused.
  *
  * A *segment* (a passage behind a context of its own) is a sequence in another namespace, padded to whole chunks, so

@@ -69,8 +69,8 @@ export class Tiers {
   }
 
   /**
-   * Waits a moment for the disk and the remote tier, so that what is there is found at once, and a directory that can't be used is
-   * refused at the start.
+   * Waits a moment for the disk and the remote tier, so that what is there is found at once, and a directory that can't
+   * be used is refused at the start.
    *
    * @throws RadixkvError `invalid_value`
    */

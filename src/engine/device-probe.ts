@@ -1,6 +1,6 @@
 /**
- * Finds out whether a GPU can be used, and which device `auto` takes: the quickest one that works, where a driver that
- * only imitates a GPU on the CPU counts as none.
+ * Finds out whether a GPU can be used, and which device `auto` takes: the first one that works and is quicker than the
+ * CPU, where a driver that only imitates a GPU on the CPU counts as none.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';

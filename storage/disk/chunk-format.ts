@@ -201,7 +201,10 @@ export class ChunkFormat {
     return checksum === undefined ? undefined : { checksum, isExact: found.isExact };
   }
 
-  /** The same bytes at a multiple of a word, until the next call: codecs read words, and so does a quick copy into shared memory. */
+  /**
+   * The same bytes at a multiple of a word, until the next call: codecs read words, and so does a quick copy into shared
+   * memory.
+   */
   #aligned(payload: Uint8Array): Uint8Array {
     if (payload.byteOffset % WORD_BYTES === 0) return payload;
     if (this.#scratch.byteLength < payload.byteLength) this.#scratch = new Uint8Array(payload.byteLength);

@@ -50,6 +50,9 @@ const KNOWN_SHARE = 1 / 4;
 /** Chunks that wait to be forgotten; more are left to their TTL. */
 const UNLINKS_MAX = 100_000;
 
+/** Of them, in one request. */
+const UNLINKS_AT_ONCE = 1000;
+
 /** The longest time for which a server that refuses writes is left alone. */
 const PAUSE_MS_MAX = 8000;
 
@@ -252,7 +255,7 @@ export class RemoteWriter {
 
   async #unlinkSome(): Promise<void> {
     const { connection, keyOf } = this.#options;
-    const keys = [...this.#unlinks].slice(0, 1000);
+    const keys = [...this.#unlinks].slice(0, UNLINKS_AT_ONCE);
     if (keys.length === 0) return;
     await this.#inTime(connection.ask('unlink', (link) => link.unlink(keys.map(keyOf))));
     for (const key of keys) this.#unlinks.delete(key);
